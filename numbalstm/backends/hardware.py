@@ -1,0 +1,46 @@
+"""The register block that suits the processor the kernels are compiled for."""
+
+import platform
+from functools import cache
+
+import numpy as np
+
+from numbalstm import settings
+from numbalstm.kernels.simd import Tile
+
+
+@cache
+def features() -> frozenset[str]:
+    """Names of the vector extensions that the compiled code may use, as LLVM calls them."""
+    import llvmlite.binding as llvm
+    from numba.core import config
+
+    if config.CPU_FEATURES is not None:
+        return frozenset(name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+"))
+    try:
+        return frozenset(name for name, present in llvm.get_host_cpu_features().items() if present)
+    except RuntimeError:  # LLVM does not know this processor
+        return frozenset()
+
+
+def vector_bytes() -> int:
+    """Bytes of the widest vector register, or what NUMBALSTM_SIMD forces.
+
+    Raises
+    ------
+    ValueError
+        When NUMBALSTM_SIMD asks for 64 on a processor without AVX-512.
+    """
+    forced, have = settings.simd_bytes(), features()
+    widest = 64 if {"avx512f", "avx512vl", "avx512dq"} <= have else 32 if {"avx2", "fma"} <= have else 16
+    if forced == 64 and widest != 64:
+        raise ValueError("NUMBALSTM_SIMD=64 needs a processor with AVX-512, which this one is not. Unset it.")
+    return forced or widest
+
+
+@cache
+def tile(dtype: np.dtype, any_activation: bool) -> Tile:
+    """Return the register block for an element type; `any_activation` as in `Tile`."""
+    width = vector_bytes()
+    many_registers = width == 64 or platform.machine().lower() in ("aarch64", "arm64")
+    return Tile(dtype, width // dtype.itemsize, 6 if many_registers else 3, any_activation)
