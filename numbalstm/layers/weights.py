@@ -1,0 +1,208 @@
+"""The weights of a layer and of the layers inside it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from numbalstm import checks, dtypes
+from numbalstm.parameters import Weight
+
+
+class LayerWeight(Weight):
+    """A weight with a known shape whose initializer runs at the first read.
+
+    A model that is built and then given its trained weights never draws random ones, and takes no memory before.
+
+    Parameters
+    ----------
+    name : str
+    shape : sequence of int
+    dtype : numpy.dtype
+    initialize : callable
+        Returns the first value, an array of that shape and type.
+    trainable, regularizer, constraint
+        As in `Weight`.
+    """
+
+    __slots__ = ("_array", "_dtype", "_initialize", "_shape")
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        initialize: Callable[[], np.ndarray],
+        trainable: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+    ) -> None:
+        self._shape = tuple(shape)
+        self._dtype = dtype
+        self._initialize = initialize
+        super().__init__(name, None, trainable, regularizer, constraint)
+
+    @property
+    def value(self) -> np.ndarray:
+        """Current value; drawn from the initializer at the first read of a weight never set."""
+        if self._array is None:
+            self._array = self._initialize()
+        return self._array
+
+    @value.setter
+    def value(self, array: np.ndarray | None) -> None:
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the value."""
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the value."""
+        return self._dtype
+
+
+class WeightHolder:
+    """What layers and models do with their weights."""
+
+    built: bool
+    name: str
+    policy: dtypes.Policy
+
+    def init_weights(self, trainable: bool) -> None:
+        """Start without weights; the constructor calls this."""
+        self._trainable = bool(trainable)
+        self._own_weights: list[Weight] = []
+
+    def add_weight(
+        self,
+        name: str,
+        shape: Sequence[int],
+        initializer: Callable[..., np.ndarray],
+        regularizer: Any = None,
+        constraint: Any = None,
+        trainable: bool = True,
+    ) -> Weight:
+        """Add a variable of this shape; ``initializer(shape, dtype)`` runs when the value is first read.
+
+        Returns
+        -------
+        Weight
+        """
+        shape, dtype = tuple(shape), self.policy.variable
+
+        def initialize() -> np.ndarray:
+            value = self.policy.to_variable(initializer(shape, dtype))
+            checks.shape(self.place, f"the initial {name}", value, shape)
+            return value
+
+        weight = LayerWeight(name, shape, dtype, initialize, trainable, regularizer, constraint)
+        self._own_weights.append(weight)
+        return weight
+
+    @property
+    def sublayers(self) -> Sequence["WeightHolder"]:
+        """The layers inside this one, in the order of their weights; a wrapper or a model overrides this."""
+        return ()
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the weights; setting it sets the layers inside too."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self.sublayers:
+            layer.trainable = value
+
+    @property
+    def supports_masking(self) -> bool:
+        """The Keras name of `supports_mask`."""
+        return self.supports_mask
+
+    @property
+    def place(self) -> str:
+        """Class and name, which open the messages of errors."""
+        return f"{type(self).__name__} {self.name!r}"
+
+    def owned_weights(self) -> Iterator[tuple["WeightHolder", Weight]]:
+        """Yield each weight with the layer it belongs to: the layer's own, then those of the layers inside."""
+        for weight in self._own_weights:
+            yield self, weight
+        for layer in self.sublayers:
+            yield from layer.owned_weights()
+
+    @property
+    def weights(self) -> list[Weight]:
+        """All variables: the layer's own, then those of the layers inside, each once."""
+        return list({id(weight): weight for _, weight in self.owned_weights()}.values())
+
+    @property
+    def trainable_weights(self) -> list[Weight]:
+        """The variables that training changes; none when the layer is not trainable."""
+        if not self.trainable:
+            return []
+        found = {id(weight): weight for weight in self._own_weights if weight.trainable}
+        for layer in self.sublayers:
+            found.update((id(weight), weight) for weight in layer.trainable_weights)
+        return list(found.values())
+
+    @property
+    def non_trainable_weights(self) -> list[Weight]:
+        """The variables that training leaves alone."""
+        trainable = {id(weight) for weight in self.trainable_weights}
+        return [weight for weight in self.weights if id(weight) not in trainable]
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Return copies of the weights' values, in the order of `weights`; [] before the layer is built."""
+        return [np.array(weight.value) for weight in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Replace the values of all weights.
+
+        Parameters
+        ----------
+        weights : list of array
+            In the order of `get_weights`; copied, in the type of the weights.
+
+        Raises
+        ------
+        ValueError
+            When the count or a shape differs, or the layer is not built.
+        """
+        owners = {id(weight): (layer, weight) for layer, weight in self.owned_weights()}
+        if len(weights) != len(owners):
+            hint = "" if self.built else " The layer is not built yet: call it, or build(input_shape), first."
+            raise ValueError(f"{self.place}: expected {len(owners)} weight arrays, got {len(weights)}.{hint}")
+        values = []
+        for (layer, weight), given in zip(owners.values(), weights, strict=True):
+            array = np.array(given)
+            checks.shape(self.place, f"weight {weight.name!r}", array, weight.shape)
+            if array.dtype.kind not in "fiub":
+                raise TypeError(
+                    f"{self.place}: weight {weight.name!r} must hold real numbers, got dtype {array.dtype}."
+                )
+            values.append(layer.policy.to_variable(array))
+        for (_, weight), value in zip(owners.values(), values, strict=True):
+            weight.value = value
+        self.weights_changed()
+
+    def weights_changed(self) -> None:
+        """Call `on_weights_changed` of this layer and of all layers inside."""
+        self.on_weights_changed()
+        for layer in self.sublayers:
+            layer.weights_changed()
+
+    def on_weights_changed(self) -> None:
+        """Drop what the layer derived from its weights; called after they are replaced."""
+
+    def count_params(self) -> int:
+        """Return the number of weight elements; ValueError before the layer is built."""
+        if not self.built:
+            raise ValueError(
+                f"{self.place}: is not built yet, so its weights cannot be counted. Build or call it first."
+            )
+        return sum(int(np.prod(weight.shape, dtype=np.int64)) for weight in self.weights)
