@@ -1,0 +1,366 @@
+"""The functional model: a graph of layers between some inputs and outputs."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from numbalstm import checks
+from numbalstm.layers.base import GENERATIONS, Layer, register_layer, unique_name
+from numbalstm.layers.symbolic import SymbolicTensor, leaves, map_leaves
+from numbalstm.models import config_reader, config_writer, prediction
+from numbalstm.models.graph import Graph
+from numbalstm.models.inputs import as_input, in_order
+from numbalstm.models.summary import print_summary
+
+
+class BaseModel(Layer):
+    """What `Model` and `Sequential` share.
+
+    Parameters
+    ----------
+    name : str, optional
+    trainable : bool, default True
+    generation : {"keras3", "keras2", "v1"}, default "keras3"
+        Whose rules masks and fixed `training` arguments follow inside the graph, see `numbalstm.models.graph.Graph`.
+    **kwargs
+        As for `Layer`.
+    """
+
+    supports_mask = True
+
+    def __init__(
+        self, name: str | None = None, trainable: bool = True, generation: str = "keras3", **kwargs: Any
+    ) -> None:
+        super().__init__(name=name, trainable=trainable, **kwargs)
+        self.generation = checks.one_of(type(self).__name__, "generation", generation, GENERATIONS)
+        self._graph: Graph | None = None
+        self._input_structure: Any = None
+        self._output_structure: Any = None
+        self._checks_sizes = True
+
+    def _set_graph(self, inputs: Any, outputs: Any) -> None:
+        """Take the graph between two structures of symbolic tensors."""
+        flat_inputs, flat_outputs = list(leaves(inputs)), list(leaves(outputs))
+        for role, tensors in (("inputs", flat_inputs), ("outputs", flat_outputs)):
+            if not tensors:
+                raise ValueError(f"{self.place}: {role} must not be empty.")
+            for tensor in tensors:
+                if not isinstance(tensor, SymbolicTensor):
+                    raise TypeError(f"{self.place}: {role} must be symbolic tensors, got {checks.describe(tensor)}.")
+        if len({id(tensor) for tensor in flat_inputs}) != len(flat_inputs):
+            raise ValueError(f"{self.place}: an input is given twice.")
+        self._graph = Graph(self.place, flat_inputs, flat_outputs, self.generation)
+        self._input_structure, self._output_structure = inputs, outputs
+        self._input_names, self._output_names = _names(flat_inputs, inputs), _names(flat_outputs, outputs)
+
+    @property
+    def graph(self) -> Graph:
+        """The graph; ValueError when the model is not built yet."""
+        if self._graph is None:
+            raise ValueError(f"{self.place}: is not built yet. Call it on arrays, or build(input_shape), first.")
+        return self._graph
+
+    # What is inside
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, array functions left out."""
+        return [layer for layer in self.graph.layers if not layer.is_operation]
+
+    @property
+    def sublayers(self) -> Sequence[Layer]:
+        """The layers, for their weights."""
+        return self.layers
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """Return one layer.
+
+        Parameters
+        ----------
+        name : str, optional
+        index : int, optional
+            Position in `layers`.  One of the two must be given.
+
+        Raises
+        ------
+        ValueError
+            When there is no such layer; the message lists the names.
+        """
+        if (name is None) == (index is None):
+            raise ValueError(f"{self.place}: get_layer needs either a name or an index.")
+        if index is not None:
+            if not -len(self.layers) <= index < len(self.layers):
+                raise ValueError(f"{self.place}: has {len(self.layers)} layers, so none at index {index}.")
+            return self.layers[index]
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        raise checks.unknown(self.place, "layer", name, [layer.name for layer in self.layers])
+
+    @property
+    def inputs(self) -> list[SymbolicTensor]:
+        """The symbolic inputs."""
+        return self.graph.inputs
+
+    @property
+    def outputs(self) -> list[SymbolicTensor]:
+        """The symbolic outputs."""
+        return self.graph.outputs
+
+    @property
+    def input(self) -> Any:
+        """The symbolic inputs as the model was made with them: one, a list or a dict."""
+        return _single(self.graph and self._input_structure)
+
+    @property
+    def output(self) -> Any:
+        """The symbolic outputs as the model was made with them: one, a list or a dict."""
+        return _single(self.graph and self._output_structure)
+
+    @property
+    def input_shape(self) -> Any:
+        """Shape of the input, or shapes nested as `input`."""
+        return map_leaves(lambda tensor: tensor.shape, self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        """Shape of the output, or shapes nested as `output`."""
+        return map_leaves(lambda tensor: tensor.shape, self.output)
+
+    @property
+    def input_names(self) -> list[str]:
+        """A name for each input: its key when the inputs are a dict, else its layer's name."""
+        return list(self._input_names if self.graph else ())
+
+    @property
+    def output_names(self) -> list[str]:
+        """A name for each output: its key, or its layer's name; ``name:1``, ... for a layer's further outputs."""
+        return list(self._output_names if self.graph else ())
+
+    # Calls
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Compute the outputs.
+
+        Parameters
+        ----------
+        inputs : array, list of arrays, or dict of arrays by input name
+        training : bool, optional
+            Whether layers such as Dropout act as in training.  None: as in inference, unless the graph says otherwise.
+        mask : bool array, or list of bool arrays and None, optional
+            For each input.
+
+        Returns
+        -------
+        array, list or dict
+            As the model was made.
+
+        Raises
+        ------
+        ValueError
+            For a wrong number of inputs, or a wrong shape; inside the graph, with the layer's place.
+        """
+        return self.call_with_mask(inputs, mask, training=training)[0]
+
+    def call_with_mask(
+        self, inputs: Any, mask: Any, /, *, gives_mask: bool = True, training: bool | None = None, **kwargs: Any
+    ) -> tuple[Any, Any]:
+        """Return the outputs and, flat, their masks."""
+        mask = kwargs.get("mask") if kwargs.get("mask") is not None else mask if gives_mask else None
+        if not self.built:
+            self.build(self.shapes_of(inputs))
+        graph, names = self.graph, self._input_names
+        given = in_order(self.place, inputs, graph.inputs, names)
+        arrays = [
+            as_input(self.place, name, array, tensor, self._checks_sizes)
+            for name, array, tensor in zip(names, given, graph.inputs, strict=True)
+        ]
+        masks = [None] * len(arrays) if mask is None else in_order(self.place, mask, graph.inputs, names)
+        results, result_masks = graph.run(arrays, masks, training)
+        return self._nested(results), result_masks
+
+    def _nested(self, flat: Sequence[Any]) -> Any:
+        """Return one value for each output, nested as the outputs are."""
+        values = iter(flat)
+        return _single(map_leaves(lambda _: next(values), self._output_structure))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Return the outputs' shapes, nested as the outputs are, for inputs of some shapes."""
+        shapes = in_order(self.place, input_shape, self.inputs, self.input_names, shapes=True)
+        return self._nested(self.graph.shapes(shapes))
+
+    def output_dtype(self, inputs: Sequence[SymbolicTensor]) -> str:
+        """Return the element type of the first output."""
+        return self.outputs[0].dtype
+
+    def predict(
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int = 0,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        out: Any = None,
+    ) -> Any:
+        """Compute the outputs for many samples, a block at a time.
+
+        Parameters
+        ----------
+        x : array, list of arrays, or dict of arrays by input name
+            Samples along the first axis; memory-mapped arrays are read block by block.
+        batch_size : int, optional
+            Samples per block.  None: 32, or the batch size that the model was made for.  It decides about memory and
+            speed: no sample's result depends on the others, but for the last bit of the products in Dense layers.
+        verbose : {0, 1}, default 0
+            1 writes the progress to the error stream.
+        progress : callable, optional
+            ``progress(done, total)`` after each block, in samples.
+        out : array, list or dict of arrays, nested as the outputs, optional
+            Where the outputs are written, for example a memory-mapped file larger than memory.
+
+        Returns
+        -------
+        array, list or dict of arrays
+            As `call`; `out` when given.
+
+        Raises
+        ------
+        ValueError
+            When the inputs differ in their numbers of samples, a stateful model's batches come out unequal, or `out`
+            does not fit.
+        """
+        return prediction.predict(self, x, batch_size, verbose, progress, out)
+
+    def run(self, inputs: Mapping[str, Any], batch_size: int | None = None) -> dict[str, np.ndarray]:
+        """Compute the outputs by name.
+
+        Parameters
+        ----------
+        inputs : mapping
+            An array for each of `input_names`.
+        batch_size : int, optional
+            As for `predict`; None computes all samples at once.
+
+        Returns
+        -------
+        dict
+            An array for each of `output_names`.
+        """
+        if not isinstance(inputs, Mapping):
+            raise TypeError(f"{self.place}: run needs a dict of arrays by input name, got {checks.describe(inputs)}.")
+        outputs = self(inputs, training=False) if batch_size is None else self.predict(inputs, batch_size)
+        return dict(zip(self.output_names, leaves(outputs), strict=True))
+
+    # States, text
+
+    @property
+    def stateful(self) -> bool:
+        """Whether some layer keeps its states from call to call."""
+        return next(_stateful_layers(self), None) is not None
+
+    def reset_states(self) -> None:
+        """Set the states of all stateful layers to zero."""
+        for layer in _stateful_layers(self):
+            layer.reset_state()
+
+    reset_state = reset_states
+
+    def summary(self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None) -> None:
+        """Print a table of the layers, their output shapes and parameters, and the totals.
+
+        Parameters
+        ----------
+        line_length : int, optional
+            Width of the table in characters.  None: the terminal's.
+        print_fn : callable, optional
+            Gets the table line by line as plain text; None prints, with rich when it is installed.
+        """
+        print_summary(self, line_length, print_fn)
+
+
+@register_layer("Functional")
+class Model(BaseModel):
+    """A graph of layers from `inputs` to `outputs`.
+
+    Parameters
+    ----------
+    inputs, outputs : symbolic tensor, or list or dict of them
+        From `Input` and from calls of layers.  The outputs of a call are nested as `outputs` is.
+    name : str, optional
+    trainable : bool, default True
+    generation : {"keras3", "keras2", "v1"}, default "keras3"
+        Whose rules masks and fixed `training` arguments follow inside the graph, see `numbalstm.models.graph.Graph`.
+
+    Raises
+    ------
+    ValueError
+        When an output needs an input that is not among `inputs`, or two layers share a name.
+    TypeError
+        When an input or output is no symbolic tensor.
+
+    Examples
+    --------
+    >>> import numbalstm as nl
+    >>> x = nl.Input((None, 3))
+    >>> model = nl.Model(x, nl.Dense(2)(nl.LSTM(4)(x)))
+    >>> model.output_shape
+    (None, 2)
+    """
+
+    def __init__(
+        self,
+        inputs: Any,
+        outputs: Any,
+        name: str | None = None,
+        trainable: bool = True,
+        generation: str = "keras3",
+        **kwargs: Any,
+    ) -> None:
+        name = unique_name("Functional") if name is None else name
+        super().__init__(name=name, trainable=trainable, generation=generation, **kwargs)
+        self._set_graph(inputs, outputs)
+        self.build(None)
+        if not trainable:
+            self.trainable = False
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the graph in the form of Keras 3."""
+        return config_writer.get_config(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Model":
+        """Make a model from the config of a functional model of Keras 3 or Keras 2.
+
+        Raises
+        ------
+        ValueError
+            When a layer is not supported, or the graph refers to what is not there or runs in a circle.
+        """
+        inputs, outputs, options = config_reader.read(config)
+        return cls(inputs, outputs, **options)
+
+
+def _single(structure: Any) -> Any:
+    """Return the item of a list of one, as Keras does."""
+    return structure[0] if isinstance(structure, (list, tuple)) and len(structure) == 1 else structure
+
+
+def _names(tensors: Sequence[SymbolicTensor], structure: Any) -> list[str]:
+    if isinstance(structure, Mapping) and len(structure) == len(tensors):
+        return list(structure)
+    seen: set[str] = set()
+    names = []
+    for tensor in tensors:
+        name = tensor.name if tensor.name not in seen else f"{tensor.name}:{tensor.index}"
+        seen.add(name)
+        names.append(name)
+    return names
+
+
+def _stateful_layers(layer: Layer) -> Iterator[Any]:
+    for inner in layer.sublayers:
+        if getattr(inner, "stateful", False) and not isinstance(inner, BaseModel):
+            yield inner
+        else:
+            yield from _stateful_layers(inner)

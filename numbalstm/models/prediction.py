@@ -1,0 +1,96 @@
+"""Outputs for many samples, block by block."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from numbalstm import checks
+from numbalstm.layers.symbolic import is_shape, leaves
+from numbalstm.models.inputs import in_order
+
+DEFAULT_BATCH = 32
+
+
+def predict(
+    model: Any,
+    x: Any,
+    batch_size: int | None,
+    verbose: int,
+    progress: Callable[[int, int], None] | None,
+    out: Any,
+) -> Any:
+    """Compute a model's outputs, see `numbalstm.models.model.BaseModel.predict`."""
+    if not model.built:
+        shape = model.shapes_of(x)
+        model.build((min(batch_size or DEFAULT_BATCH, shape[0]), *shape[1:]) if shape and is_shape(shape) else shape)
+    arrays = [_array(item) for item in in_order(model.place, x, model.inputs, model.input_names)]
+    total = _samples(model, arrays)
+    size = _block_size(model, batch_size, total)
+    checks.one_of(model.place, "verbose", verbose, (0, 1, False, True))
+    results = None if out is None else _given(model, out, total)
+    # No samples make one empty block, which tells the outputs' shapes.
+    for start in range(0, max(total, 1), size):
+        block = [array[start : start + size] for array in arrays]
+        parts = list(leaves(model.call(block, training=False)))
+        if results is None:
+            results = [np.empty((total, *part.shape[1:]), part.dtype) for part in parts]
+        for name, result, part in zip(model.output_names, results, parts, strict=True):
+            _store(model, name, result[start : start + size], part)
+        done = min(start + size, total)
+        if progress is not None:
+            progress(done, total)
+        if verbose:
+            sys.stderr.write(f"\r{done}/{total}" + ("\n" if done == total else ""))
+    return model._nested(results) if out is None else out
+
+
+def _array(item: Any) -> np.ndarray:
+    return item if isinstance(item, np.ndarray) else np.asarray(item)
+
+
+def _samples(model: Any, arrays: list[np.ndarray]) -> int:
+    """Return the number of samples that all inputs have."""
+    if any(array.ndim == 0 for array in arrays):
+        raise ValueError(f"{model.place}: predict needs arrays with samples along the first axis, got a single number.")
+    counts = [len(array) for array in arrays]
+    if len(set(counts)) > 1:
+        listed = ", ".join(f"{name}: {count}" for name, count in zip(model.input_names, counts, strict=True))
+        raise ValueError(f"{model.place}: all inputs must have one number of samples, got {listed}.")
+    return counts[0]
+
+
+def _block_size(model: Any, batch_size: int | None, total: int) -> int:
+    """Return the samples per block; a batch size that the model fixes must be met by every block."""
+    fixed = next((tensor.shape[0] for tensor in model.inputs if tensor.shape[0] is not None), None)
+    if batch_size is None:
+        batch_size = DEFAULT_BATCH if fixed is None else fixed
+    size = checks.positive_integer(model.place, "batch_size", batch_size)
+    if fixed is not None and size != fixed:
+        raise ValueError(f"{model.place}: is made for a batch size of {fixed}, got batch_size={size}.")
+    if fixed is not None and total % fixed:
+        raise ValueError(f"{model.place}: is made for a batch size of {fixed}, which does not divide {total} samples.")
+    return size
+
+
+def _given(model: Any, out: Any, total: int) -> list[np.ndarray]:
+    """Return the arrays that the caller gave for the outputs, flat."""
+    arrays = list(leaves(out))
+    if len(arrays) != len(model.outputs):
+        raise ValueError(f"{model.place}: out must hold {len(model.outputs)} arrays, got {len(arrays)}.")
+    for name, array in zip(model.output_names, arrays, strict=True):
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{model.place}: out for {name!r} must be an array, got {checks.describe(array)}.")
+        if array.ndim == 0 or len(array) != total:
+            raise ValueError(f"{model.place}: out for {name!r} must have {total} samples, got shape {array.shape}.")
+    return arrays
+
+
+def _store(model: Any, name: str, place: np.ndarray, part: np.ndarray) -> None:
+    if place.shape != part.shape or not np.can_cast(part.dtype, place.dtype, "same_kind"):
+        raise ValueError(
+            f"{model.place}: out for {name!r} must take blocks of shape {part.shape} and dtype {part.dtype}, "
+            f"got {place.shape} and {place.dtype}."
+        )
+    place[...] = part
