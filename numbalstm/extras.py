@@ -10,9 +10,9 @@ def require(module: str, extra: str) -> ModuleType:
     Parameters
     ----------
     module : str
-        Name of the module, for example ``"h5py"``.
+        Name of the module, for example ``"matplotlib"``.
     extra : str
-        The extra of numbalstm that installs it: ``"io"``, ``"cli"`` or ``"plot"``.
+        The extra of numbalstm that installs it: ``"cli"`` or ``"plot"``.
 
     Returns
     -------

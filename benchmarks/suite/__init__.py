@@ -1,0 +1,57 @@
+"""Sizes, seeded data, pinned threads, and plain NumPy to check against."""
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # before NumPy is imported: BLAS reads them once
+
+import numpy as np  # noqa: E402
+
+import numbalstm as nl  # noqa: E402
+
+# batch, time, features, units: one sequence for latency, a full batch for throughput, and odd numbers
+LATENCY = (1, 100, 32, 128)
+THROUGHPUT = (64, 100, 64, 256)
+ODD = (13, 37, 5, 67)
+
+
+def data(size, dtype):
+    """Return inputs (batch, time, features) and [kernel, recurrent_kernel, bias], seeded by the size."""
+    batch, time, features, units = size
+    rng = np.random.default_rng(size)
+    shapes = ((batch, time, features), (features, 4 * units), (units, 4 * units), (4 * units,))
+    scales = (1.0, features**-0.5, units**-0.5, 0.1)
+    x, *weights = ((scale * rng.normal(size=shape)).astype(dtype) for scale, shape in zip(scales, shapes, strict=True))
+    return x, weights
+
+
+def expected(x, weights):
+    """Return the outputs of all steps, (batch, time, units): the equations in NumPy and float64."""
+    kernel, recurrent, bias = (np.asarray(w, np.float64) for w in weights)
+    h = c = np.zeros((len(x), recurrent.shape[0]))
+    outputs = []
+    for t in range(x.shape[1]):
+        i, f, g, o = np.split(x[:, t] @ kernel + h @ recurrent + bias, 4, axis=1)
+        c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
+        h = np.tanh(c) / (1 + np.exp(-o))
+        outputs.append(h)
+    return np.stack(outputs, axis=1)
+
+
+def layer(weights, dtype, **arguments):
+    """Return a built LSTM that holds the weights."""
+    features, units = weights[0].shape[0], weights[1].shape[0]
+    return nl.LSTM(units, dtype=dtype, input_shape=(None, features), weights=weights, **arguments)
+
+
+def check(found, wanted, dtype):
+    """Stop the benchmark when the result that it is about to time is wrong."""
+    tolerance = 1e-10 if dtype == "float64" else 2e-5
+    np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
+
+
+def use_threads(count):
+    """Pin the number of threads; skip the benchmark on a machine with fewer cores."""
+    if count > (os.cpu_count() or 1):
+        raise NotImplementedError("not so many cores here")
+    nl.set_threads(count)

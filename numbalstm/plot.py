@@ -1,0 +1,187 @@
+"""Figures of what happens inside an LSTM over time (needs matplotlib: the extra `plot`).
+
+Every figure is a plain `matplotlib.figure.Figure`, drawn without pyplot: no window opens, no global state changes, and
+`figure.savefig("gates.png")` works on a machine without a display.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from numbalstm.checks import integer
+from numbalstm.extras import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+    from numbalstm.functional import Trace
+
+SATURATED = 0.1
+"""A gate this close to one of its ends counts as saturated, as in Karpathy, Johnson and Li 2015, arXiv:1506.02078."""
+
+_RANGE = ("#3b86c8", "#9cc3e4", "#f6f6f2", "#f5bd85", "#e07f2b")  # blue, white, orange: low, middle, high
+_BELOW, _ABOVE, _MASKED = "#08265c", "#6b1d00", "#9a9a9a"
+
+
+class _Panel(NamedTuple):
+    title: str
+    values: np.ma.MaskedArray  # (units, time)
+    bounds: tuple[float, float]  # what the usual activation cannot leave
+    saturated: tuple[float, float]  # below, above
+    words: tuple[str, str]  # what saturation at either end is called
+
+
+def gates(
+    trace: Trace, *, sample: int | None = 0, times: Any = None, figure: Figure | SubFigure | None = None
+) -> Figure | SubFigure:
+    """Draw the four gates of an LSTM over time, one row for each unit, with saturation in colour.
+
+    Parameters
+    ----------
+    trace : Trace
+        From `LSTM.trace` or `functional.lstm_trace`: arrays (batch, time, units).
+    sample : int or None
+        Which sequence of the batch (negative: from the end); None draws the mean over the batch.
+    times : sequence of length time, optional
+        Positions on the time axis, ascending: numbers or dates.  None: 0, 1, 2, ...
+    figure : Figure or SubFigure, optional
+        Where to draw; None makes a new figure.
+
+    Returns
+    -------
+    Figure or SubFigure
+        `figure`, or the new one.
+
+    Raises
+    ------
+    IndexError
+        When the trace has no such sample.
+    ValueError
+        When the trace is empty, or `times` does not have one entry for each step.
+    ImportError
+        When matplotlib is not installed.
+
+    Notes
+    -----
+    Gates run from blue (0.1) over white to orange (0.9); saturated ones are dark blue (shut) or dark brown (open), and
+    so is the candidate g beyond -0.9 and 0.9.  Titles give the share of saturated steps.  A gate with values that
+    sigmoid or tanh cannot have (another activation) is drawn over its own range, with no saturation marked.  Masked
+    steps are grey.
+    """
+    low, high = SATURATED, 1.0 - SATURATED
+    panels = [
+        _Panel(title, _pick(values, sample), (0.0, 1.0), (low, high), ("shut", "open"))
+        for title, values in (("Input gate i", trace.i), ("Forget gate f", trace.f), ("Output gate o", trace.o))
+    ]
+    panels.append(_Panel("Candidate g", _pick(trace.g, sample), (-1.0, 1.0), (-high, high), ("near −1", "near 1")))
+    return _draw(panels, (2, 2), times, figure)
+
+
+def states(
+    trace: Trace, *, sample: int | None = 0, times: Any = None, figure: Figure | SubFigure | None = None
+) -> Figure | SubFigure:
+    """Draw the cell state and the output of an LSTM over time, one row for each unit.
+
+    Parameters
+    ----------
+    trace, sample, times, figure
+        As in `gates`.
+
+    Returns
+    -------
+    Figure or SubFigure
+        `figure`, or the new one.
+
+    Raises
+    ------
+    IndexError, ValueError, ImportError
+        As in `gates`.
+
+    Notes
+    -----
+    The output h is dark beyond -0.9 and 0.9.  The cell state c has no bounds; it is dark where tanh(c) is beyond
+    -0.9 and 0.9, that is where c is beyond -1.47 and 1.47.
+    """
+    high = 1.0 - SATURATED
+    bend = float(np.arctanh(high))
+    unbounded = (-np.inf, np.inf)
+    panels = [
+        _Panel("Cell state c", _pick(trace.c, sample), unbounded, (-bend, bend), ("tanh c near −1", "near 1")),
+        _Panel("Output h", _pick(trace.h, sample), (-1.0, 1.0), (-high, high), ("near −1", "near 1")),
+    ]
+    return _draw(panels, (2, 1), times, figure)
+
+
+def _pick(values: np.ndarray, sample: int | None) -> np.ma.MaskedArray:
+    """Return one sequence, or the mean of all, as (units, time), with the NaN of masked steps masked."""
+    if 0 in values.shape:
+        raise ValueError(f"plot: the trace is empty, its arrays have shape {values.shape}.")
+    known = np.ma.masked_invalid(values)
+    if sample is None:
+        return known.mean(axis=0).T
+    sample = integer("plot", "sample", sample)
+    if not -len(known) <= sample < len(known):
+        raise IndexError(f"plot: sample must be one of the {len(known)} sequences in the trace, got {sample}.")
+    return known[sample].T
+
+
+def _draw(
+    panels: list[_Panel], grid: tuple[int, int], times: Any, figure: Figure | SubFigure | None
+) -> Figure | SubFigure:
+    if figure is None:
+        figure = require("matplotlib.figure", "plot").Figure(figsize=(10, 6), dpi=120, layout="constrained")
+    edges, dated = _edges(times, panels[0].values.shape[1])
+    axes = figure.subplots(*grid, sharex=True, sharey=True, squeeze=False)
+    for axis, panel in zip(axes.flat, panels, strict=True):
+        _heat_map(axis, panel, edges)
+        if dated:
+            locator = require("matplotlib.dates", "plot").AutoDateLocator(maxticks=6)
+            axis.xaxis.set_major_locator(locator)
+            axis.xaxis.set_major_formatter(require("matplotlib.dates", "plot").ConciseDateFormatter(locator))
+    for axis in axes[:, 0]:
+        axis.set_ylabel("unit")
+    for axis in axes[-1] if not dated else ():
+        axis.set_xlabel("step")
+    return figure
+
+
+def _edges(times: Any, steps: int) -> tuple[np.ndarray, bool]:
+    """Return the steps+1 borders of the cells on the time axis, and whether they are dates."""
+    centres = np.arange(steps) if times is None else np.asarray(times)
+    if centres.shape != (steps,):
+        raise ValueError(f"plot: times must have shape ({steps},), one entry for each step, got {centres.shape}.")
+    dated = centres.dtype.kind in "MO"
+    if dated:
+        centres = require("matplotlib.dates", "plot").date2num(centres)
+    between = (centres[1:] + centres[:-1]) / 2
+    first = centres[0] - (between[0] - centres[0] if steps > 1 else 0.5)
+    last = centres[-1] + (centres[-1] - between[-1] if steps > 1 else 0.5)
+    return np.concatenate([[first], between, [last]]), dated
+
+
+def _heat_map(axis: Axes, panel: _Panel, edges: np.ndarray) -> None:
+    """Draw one panel with its own scale; the two dark colours of saturation lie beyond its ends."""
+    colors = require("matplotlib.colors", "plot")
+    values = panel.values
+    known = values.compressed()
+    bounded = bool(((known >= panel.bounds[0]) & (known <= panel.bounds[1])).all())
+    low, high = panel.saturated if bounded else (known.min(), known.max())
+    scale = colors.LinearSegmentedColormap.from_list("range", _RANGE)
+    scale = scale.with_extremes(under=_BELOW, over=_ABOVE, bad=_MASKED)
+    units = np.arange(len(values) + 1)
+    mesh = axis.pcolormesh(edges, units, values, cmap=scale, vmin=low, vmax=high, rasterized=True)
+    title = panel.title
+    if bounded:
+        shares = f"{_share(values < low)} {panel.words[0]}, {_share(values > high)} {panel.words[1]}"
+        title = f"{title}: {shares}"
+    axis.set_title(title, loc="left", fontsize="medium")
+    bar = axis.figure.colorbar(mesh, ax=axis, extend="both" if bounded else "neither", pad=0.02, aspect=12)
+    bar.ax.tick_params(labelsize="small")
+
+
+def _share(where: np.ma.MaskedArray) -> str:
+    share = where.mean()
+    return "–" if share is np.ma.masked else f"{100 * share:.0f} %"
