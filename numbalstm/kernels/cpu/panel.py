@@ -13,8 +13,8 @@ from numba.extending import intrinsic
 from numbalstm.kernels.memory import item_size, lane_count, load_vector, pointer, prefetch, store_vector
 from numbalstm.kernels.simd import BYTES, FLOAT, I64, broadcast, emit_fma
 
-UNROLL = 4  # products of k between two address updates, which compete with the multiply-adds for their pipes
-DEPTH = 128  # k of a weight block that stays in the first-level cache while all the rows pass: 32 KB
+UNROLL = 2  # products of k between two address updates, which compete with the multiply-adds for their pipes
+DEPTH = 512  # k of a weight block: all the rows pass over it before the next one is read
 LINE = 64  # bytes of a cache line
 
 
