@@ -239,11 +239,11 @@ def _compute(where: str, request: Request) -> Forward:
     if reason is None:
         return cpu.forward(request)
     message = f"{where}: the compiled CPU kernels do not cover {reason}; computing with the slower NumPy reference."
-    warnings.warn(message, SlowPathWarning, stacklevel=_caller_level())
+    warnings.warn(message, SlowPathWarning, stacklevel=caller_level())
     return reference.forward(request)
 
 
-def _caller_level() -> int:
+def caller_level() -> int:
     """Return the stack level, as seen from this function's caller, of the first frame outside the package."""
     level = 1
     frame = sys._getframe(1)

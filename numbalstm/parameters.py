@@ -5,12 +5,31 @@ from typing import Any
 import numpy as np
 
 from numbalstm import checks
+from numbalstm.dtypes import round_bfloat16
+from numbalstm.kernels.cpu.packing import column_scales, to_int8
 
 GATES = ("i", "f", "g", "o")
 """Gate order of every weight's last axis (Keras writes the candidate g as c); gate k owns columns k*U to (k+1)*U."""
 
 PEEPHOLE_GATES = ("i", "f", "o")
 """Row order of `peephole_kernel`."""
+
+
+WEIGHTS_DTYPES = (None, "bfloat16", "int8")
+
+
+COMPUTE_DTYPES = (None, "bfloat16")
+
+
+def check_narrow(where: str, weights_dtype: Any, compute_dtype: Any) -> tuple[str | None, str | None]:
+    """Return how to store and how to multiply weights; ValueError for what does not exist or go together."""
+    checks.one_of(where, "weights_dtype", weights_dtype, WEIGHTS_DTYPES)
+    checks.one_of(where, "compute_dtype", compute_dtype, COMPUTE_DTYPES)
+    if compute_dtype is not None and weights_dtype == "int8":
+        raise ValueError(
+            f'{where}: compute_dtype={compute_dtype!r} does not go with weights_dtype="int8"; leave one out.'
+        )
+    return weights_dtype, compute_dtype
 
 
 class LSTMParameters:
@@ -28,6 +47,12 @@ class LSTMParameters:
         Rows i, f, o.  None: no peepholes.
     projection_kernel : array, (units, projection), optional
         None: the output is not projected.
+    weights_dtype : {"bfloat16", "int8"}, optional
+        How the kernels store float32 `kernel` and `recurrent_kernel`, which are rounded to it here: to bfloat16 values,
+        or to 255 levels a column.  None: as they are.
+    compute_dtype : {"bfloat16"}, optional
+        Multiply bfloat16 weights by x and h rounded to bfloat16, summed in float32, where the processor has units for
+        that (AMX); elsewhere the weights alone are rounded.  None: multiply in the weights' dtype.
 
     Attributes
     ----------
@@ -53,6 +78,7 @@ class LSTMParameters:
 
     __slots__ = (
         "bias",
+        "compute_dtype",
         "dtype",
         "features",
         "kernel",
@@ -62,6 +88,7 @@ class LSTMParameters:
         "projection_kernel",
         "recurrent_kernel",
         "units",
+        "weights_dtype",
     )
 
     def __init__(
@@ -72,8 +99,11 @@ class LSTMParameters:
         *,
         peephole_kernel: Any = None,
         projection_kernel: Any = None,
+        weights_dtype: str | None = None,
+        compute_dtype: str | None = None,
     ) -> None:
-        self.kernel = _frozen("kernel", kernel)
+        self.weights_dtype, self.compute_dtype = check_narrow("LSTMParameters", weights_dtype, compute_dtype)
+        self.kernel = self._stored(_frozen("kernel", kernel))
         checks.shape("LSTMParameters", "kernel", self.kernel, ("features", "4 * units"))
         self.features, width = self.kernel.shape
         if width == 0 or width % len(GATES):
@@ -85,7 +115,8 @@ class LSTMParameters:
         self.dtype = self.kernel.dtype
         self.projection_kernel = self._optional("projection_kernel", projection_kernel, (units, "projection"))
         self.output_size = units if self.projection_kernel is None else self.projection_kernel.shape[1]
-        self.recurrent_kernel = self._checked("recurrent_kernel", recurrent_kernel, (self.output_size, width))
+        recurrent_kernel = self._checked("recurrent_kernel", recurrent_kernel, (self.output_size, width))
+        self.recurrent_kernel = self._stored(recurrent_kernel)
         self.bias = self._optional("bias", bias, (width,))
         self.peephole_kernel = self._optional("peephole_kernel", peephole_kernel, (len(PEEPHOLE_GATES), units))
         self.packed: dict = {}
@@ -99,6 +130,29 @@ class LSTMParameters:
         if array.dtype != self.dtype:
             raise TypeError(f"LSTMParameters: {name} must have the kernel's dtype {self.dtype}, got {array.dtype}.")
         return array
+
+    def _stored(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the values that `weights_dtype` can hold."""
+        narrow = self.weights_dtype or self.compute_dtype
+        if narrow is None or matrix.ndim != 2:
+            return matrix
+        if matrix.dtype != np.float32:
+            name = "weights_dtype" if self.weights_dtype else "compute_dtype"
+            raise ValueError(f"LSTMParameters: {name}={narrow!r} needs float32 weights, got {matrix.dtype}.")
+        if narrow == "bfloat16":
+            return _frozen("", round_bfloat16(matrix))
+        scales = column_scales(matrix)
+        return _frozen("", to_int8(matrix, scales) * scales)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what backends made of the weights: it holds addresses in this object's and process's memory."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"packed": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+            setattr(self, name, value)
 
     def __repr__(self) -> str:
         names = [name for name in ("bias", "peephole_kernel", "projection_kernel") if getattr(self, name) is not None]

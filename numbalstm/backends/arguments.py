@@ -8,6 +8,14 @@ from numbalstm import checks
 from numbalstm.parameters import LSTMParameters
 
 
+def as_array(where: str, name: str, value: Any) -> np.ndarray:
+    """Return `value` as an array of any type; ValueError for nested lists of unequal lengths and the like."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{where}: {name} cannot be made an array: {error}") from error
+
+
 def real_array(where: str, name: str, value: Any, dtype: np.dtype) -> np.ndarray:
     """Return `value` as a native, aligned array of `dtype`, no stride negative; it is copied only if it must be."""
     if type(value) is np.ndarray and value.dtype == dtype:
@@ -16,10 +24,7 @@ def real_array(where: str, name: str, value: Any, dtype: np.dtype) -> np.ndarray
             return value
     if isinstance(value, np.ma.MaskedArray):
         raise ValueError(f"{where}: {name} must not be a numpy.ma array: its mask would be lost. Pass mask= instead.")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{where}: {name} cannot be made an array: {error}") from error
+    array = as_array(where, name, value)
     if array.dtype.kind not in "fiub":
         raise ValueError(
             f"{where}: {name} must hold real numbers, got dtype {array.dtype}. Convert it with astype({str(dtype)!r})."
@@ -56,7 +61,7 @@ def mask(where: str, mask: Any, x: np.ndarray | list[np.ndarray]) -> np.ndarray:
     """Return a mask as a bool array of the shape of the first two axes of `x`."""
     if isinstance(x, list):
         raise ValueError(f"{where}: mask is for one array of sequences; leave it out with a list of sequences.")
-    array = np.asarray(mask)
+    array = as_array(where, "mask", mask)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{where}: mask must hold booleans or numbers, got dtype {array.dtype}.")
     if array.ndim == 3 and array.shape[2] == 1:

@@ -5,9 +5,10 @@ import numpy as np
 from numbalstm.backends import hardware, parallel
 from numbalstm.backends.interface import Forward, Request
 from numbalstm.backends.plan import Layout, Packed, Plan, Rows, address, build, dealt_order
+from numbalstm.kernels.cpu.amx import STEP
 from numbalstm.kernels.cpu.barrier import CONTENDED, TOGETHER, UNDECIDED
 from numbalstm.kernels.cpu.forward import run_parallel, run_serial
-from numbalstm.kernels.cpu.packing import pack
+from numbalstm.kernels.cpu.packing import pack, pack_bfloat16, pack_int8, pack_pairs
 from numbalstm.kernels.simd import Tile
 from numbalstm.parameters import LSTMParameters
 
@@ -35,7 +36,8 @@ def unsupported(request: Request) -> str | None:
 def forward(request: Request) -> Forward:
     """Run a forward pass; the request is one that `unsupported` has no objection to."""
     codes = (request.activation.code, request.recurrent_activation.code)
-    tile = hardware.tile(request.parameters.dtype, codes != (TANH, SIGMOID))
+    parameters = request.parameters
+    tile = hardware.tile(parameters.dtype, codes != (TANH, SIGMOID), parameters.weights_dtype, parameters.compute_dtype)
     if isinstance(request.x, list):
         return _forward_ragged(request, tile, codes)
     if request.dropout_masks is not None and request.dropout_masks[0] is not None:
@@ -63,7 +65,7 @@ def _forward_dense(request: Request, y: np.ndarray, tile: Tile, codes: tuple[int
     except IndexError:
         rows = Rows(np.full(batch, steps), np.arange(batch) * x.strides[0], np.arange(batch) * y.strides[0], None)
         layout = _layout(request, y, 0, 0)
-        plan = build(tile, _packed(request.parameters, tile), rows, layout, codes, threads)
+        plan = build(tile, packed_weights(request.parameters, tile), rows, layout, codes, threads)
     _start_states(plan, request.initial_state, request.parameters.units, slice(None))
     start = address(x) + (x.strides[1] * (steps - 1) if request.go_backwards else 0)
     _run(tile, plan, start, address(y))
@@ -123,7 +125,7 @@ def _forward_ragged(request: Request, tile: Tile, codes: tuple[int, int]) -> For
 def _run_once(request, tile, codes, rows, layout, order, x, y):
     """Plan and run rows in the given order; the final states h and c in the order of the batch."""
     units = request.parameters.units
-    plan = build(tile, _packed(request.parameters, tile), rows, layout, codes, parallel.threads(request.threads))
+    plan = build(tile, packed_weights(request.parameters, tile), rows, layout, codes, parallel.threads(request.threads))
     count = len(rows.lengths)
     ragged = count > 0 and rows.lengths[-1] != rows.lengths[0]
     place = np.empty(count, np.int64)  # of each row of the batch in the state buffers
@@ -166,20 +168,35 @@ def _start_states(plan: Plan, initial_state, units: int, place) -> None:
         buffer[place, :units] = state
 
 
-def _packed(parameters: LSTMParameters, tile: Tile) -> Packed:
+def packed_weights(parameters: LSTMParameters, tile: Tile) -> Packed:
     """The weights in the kernels' order, packed at the first use."""
-    key = ("packed", tile.lanes)
+    key = ("packed", tile.lanes, tile.weights)
     found = parameters.packed.get(key)
     if found is None:
         bias = parameters.bias if parameters.bias is not None else np.zeros(4 * parameters.units, parameters.dtype)
+        kernel, kernel_columns = _packed_matrix(parameters.kernel, tile)
+        recurrent_kernel, recurrent_columns = _packed_matrix(parameters.recurrent_kernel, tile)
         found = parameters.packed[key] = Packed(
-            pack(parameters.kernel, tile.lanes),
-            pack(parameters.recurrent_kernel, tile.lanes),
+            kernel,
+            recurrent_kernel,
             pack(bias[None], tile.lanes),
+            kernel_columns,
+            recurrent_columns,
             parameters.features,
             parameters.units,
         )
     return found
+
+
+def _packed_matrix(matrix: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray | None]:
+    """A weight matrix as the tile's products read it, and its columns where they have scales."""
+    if tile.weights == "native":
+        return pack(matrix, tile.lanes), None
+    if tile.weights == "bfloat16 amx":
+        return pack_pairs(matrix, tile.lanes, STEP), None
+    if tile.weights == "bfloat16":
+        return pack_bfloat16(matrix, tile.lanes), None
+    return pack_int8(matrix, tile.lanes, 4 if tile.weights == "int8 dot" else 1)
 
 
 def _forget_old_plans(parameters: LSTMParameters) -> None:

@@ -1,6 +1,8 @@
 """The register block that suits the processor the kernels are compiled for."""
 
+import ctypes
 import platform
+import sys
 from functools import cache
 
 import numpy as np
@@ -23,6 +25,16 @@ def features() -> frozenset[str]:
         return frozenset()
 
 
+@cache
+def has_amx() -> bool:
+    """Whether there are tile registers for bfloat16 and the system lets this process use them: Linux wants to be asked."""
+    if sys.platform != "linux" or not {"amx-tile", "amx-bf16", "avx512bf16"} <= features():
+        return False
+    request_permission, tile_data = 0x1023, 18
+    system_call = ctypes.CDLL(None, use_errno=True).syscall
+    return system_call(158, request_permission, tile_data) == 0  # arch_prctl
+
+
 def vector_bytes() -> int:
     """Bytes of the widest vector register, or what NUMBALSTM_SIMD forces.
 
@@ -39,8 +51,15 @@ def vector_bytes() -> int:
 
 
 @cache
-def tile(dtype: np.dtype, any_activation: bool) -> Tile:
-    """Return the register block for an element type; `any_activation` as in `Tile`."""
+def tile(
+    dtype: np.dtype, any_activation: bool, weights_dtype: str | None = None, compute_dtype: str | None = None
+) -> Tile:
+    """Return the register block; `any_activation` as in `Tile`, `weights_dtype` and `compute_dtype` as in `LSTM`."""
     width = vector_bytes()
     many_registers = width == 64 or platform.machine().lower() in ("aarch64", "arm64")
-    return Tile(dtype, width // dtype.itemsize, 6 if many_registers else 3, any_activation)
+    weights = weights_dtype or "native"
+    if weights == "int8" and width == 64 and "avx512vnni" in features():
+        weights = "int8 dot"
+    if compute_dtype == "bfloat16":
+        weights = "bfloat16 amx" if width == 64 and has_amx() else "bfloat16"
+    return Tile(dtype, width // dtype.itemsize, 6 if many_registers else 3, any_activation, weights)

@@ -4,7 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbalstm.kernels.cpu.amx import ROWS as AMX_ROWS
+from numbalstm.kernels.cpu.amx import STEP as AMX_STEP
+from numbalstm.kernels.cpu.amx import configuration
 from numbalstm.kernels.cpu.barrier import LINE
+from numbalstm.kernels.cpu.forward import GROUP
 from numbalstm.kernels.cpu.job import JOB
 from numbalstm.kernels.cpu.packing import aligned
 from numbalstm.kernels.simd import Tile
@@ -49,6 +53,8 @@ class Packed(NamedTuple):
     kernel: np.ndarray
     recurrent_kernel: np.ndarray
     bias: np.ndarray
+    kernel_columns: np.ndarray | None  # where the weights have scales: see kernels.cpu.product
+    recurrent_columns: np.ndarray | None
     features: int
     units: int
 
@@ -139,9 +145,12 @@ def _fill(job, tile, packed, rows, layout, keep):
     count = len(rows.lengths)
     steps = int(rows.lengths[0]) if count else 0
     chunk = max(1, min(steps, CHUNK_ROWS // max(count, 1)))
-    tiles = packed.kernel.shape[0] if chunk > 1 else 1
+    tiles = packed.kernel.shape[0]
     packed_x = aligned((chunk * count, packed.features), tile.dtype)
-    z = aligned((tiles, chunk * count, 4 * tile.lanes), tile.dtype)
+    sums = tiles * chunk * count if chunk > 1 else min(count, GROUP)
+    # AMX blocks read 15 rows behind the last one, and write them back
+    z = aligned((sums + AMX_ROWS - 1, 4 * tile.lanes), tile.dtype)
+    z[-AMX_ROWS:] = 0
     cursors, times = np.zeros(count, np.int64), np.empty(chunk * count, np.int64)
     keep += [rows, packed_x, z, cursors, times]
     values = {
@@ -171,5 +180,42 @@ def _fill(job, tile, packed, rows, layout, keep):
         "z": address(z),
         "workers": 1,
     }
+    for matrix in ("kernel", "recurrent"):
+        columns = getattr(packed, f"{matrix}_columns")
+        if columns is not None:
+            values[f"{matrix}_columns"] = address(columns)
+    if tile.weights == "int8 dot":
+        values |= quantised_rows(tile, packed, count, chunk, keep)
+    if tile.weights == "bfloat16 amx":
+        values |= rounded_rows(packed, count, chunk, keep)
     for name, value in values.items():
         job[name] = value
+
+
+def quantised_rows(tile, packed, count, chunk, keep):
+    """Buffers of the left operands of int8 products; whole vectors are written to each row."""
+
+    def room(rows, width):
+        octets = aligned((rows, -(-width // tile.lanes) * tile.lanes), np.uint8)
+        scales = aligned((rows,), np.float32)
+        keep.extend((octets, scales))
+        return address(octets), address(scales)
+
+    values = {}
+    for name in ("x_high", "x_low"):
+        values[name], values[f"{name}_scales"] = room(chunk * count, packed.features)
+    values["h_narrow"], values["h_scales"] = room(count, packed.units)
+    return values
+
+
+def rounded_rows(packed, count, chunk, keep):
+    """Buffers of the left operands of AMX products, and the set-up of its registers."""
+
+    def room(rows, width):
+        whole_rows, whole_steps = -(-rows // AMX_ROWS) * AMX_ROWS, -(-width // AMX_STEP) * AMX_STEP
+        keep.append(aligned((whole_rows, whole_steps), np.uint16))
+        return address(keep[-1])
+
+    values = {"x_high": room(chunk * count, packed.features), "h_narrow": room(count, packed.units)}
+    keep.append(configuration())
+    return values | {"registers": address(keep[-1])}

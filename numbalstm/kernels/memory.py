@@ -5,14 +5,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbalstm.kernels.simd import BYTES, FLOAT, I32, I64, SUFFIX, vector_type
+from numbalstm.kernels.simd import BYTES, FLOAT, I32, I64, SUFFIX, broadcast, vector_type
 
 
-def broadcast_integer(builder, scalar, lanes):
-    """An int64 in every lane."""
+def first_lanes(builder, count, lanes):
+    """A mask of the first `count` lanes."""
     undefined = ir.Constant(ir.VectorType(I64, lanes), ir.Undefined)
-    one = builder.insert_element(undefined, scalar, I32(0))
-    return builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+    one = builder.insert_element(undefined, count, I32(0))
+    limit = builder.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
+    return builder.icmp_signed("<", ir.Constant(ir.VectorType(I64, lanes), list(range(lanes))), limit)
 
 
 def pointer(builder, address, llvm_type):
@@ -64,8 +65,7 @@ def store_first(typingctx, tile, address, value, count):
 
     def codegen(context, builder, sig, args):
         v, t = tile.vector, vector_type(tile.vector)
-        lanes = ir.Constant(ir.VectorType(I64, v.lanes), list(range(v.lanes)))
-        wanted = builder.icmp_signed("<", lanes, broadcast_integer(builder, args[3], v.lanes))
+        wanted = first_lanes(builder, args[3], v.lanes)
         kind = ir.FunctionType(ir.VoidType(), [t, t.as_pointer(), I32, wanted.type])
         name = f"llvm.masked.store.v{v.lanes}{SUFFIX[v.dtype]}.p0"
         function = cgutils.get_or_insert_function(builder.module, kind, name)
@@ -73,6 +73,32 @@ def store_first(typingctx, tile, address, value, count):
         return context.get_dummy_value()
 
     return types.void(tile, types.intp, tile.vector, types.intp), codegen
+
+
+@intrinsic
+def load_first(typingctx, tile, address, count):
+    """The first `count` lanes from an address, zeros behind them; no other memory is read."""
+
+    def codegen(context, builder, sig, args):
+        v, t = tile.vector, vector_type(tile.vector)
+        wanted = first_lanes(builder, args[2], v.lanes)
+        kind = ir.FunctionType(t, [t.as_pointer(), I32, wanted.type, t])
+        name = f"llvm.masked.load.v{v.lanes}{SUFFIX[v.dtype]}.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        nothing = ir.Constant(t, [0.0] * v.lanes)
+        return builder.call(function, [pointer(builder, args[1], t), I32(BYTES[v.dtype]), wanted, nothing])
+
+    return tile.vector(tile, types.intp, types.intp), codegen
+
+
+@intrinsic
+def splat(typingctx, tile, scalar):
+    """A scalar, cast to the element type, in every lane."""
+
+    def codegen(context, builder, sig, args):
+        return broadcast(builder, context.cast(builder, args[1], scalar, tile.dtype), tile.vector)
+
+    return tile.vector(tile, scalar), codegen
 
 
 @intrinsic

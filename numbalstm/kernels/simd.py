@@ -44,10 +44,11 @@ def vector_type(v):
 class TileType(types.Type):
     """Compile-time description of a register block: see `Tile`."""
 
-    def __init__(self, dtype, lanes, rows, any_activation):
-        self.dtype, self.lanes, self.rows, self.any_activation = dtype, lanes, rows, any_activation
+    def __init__(self, dtype, lanes, rows, any_activation, weights):
+        self.dtype, self.lanes, self.rows = dtype, lanes, rows
+        self.any_activation, self.weights = any_activation, weights
         self.vector = Vector(dtype, lanes)
-        super().__init__(name=f"Tile({dtype}, {lanes}, {rows}, {any_activation})")
+        super().__init__(name=f"Tile({dtype}, {lanes}, {rows}, {any_activation}, {weights})")
 
 
 class Tile:
@@ -62,12 +63,15 @@ class Tile:
         Rows that are multiplied at once; 4 * rows accumulators have to fit the registers.
     any_activation : bool
         False: tanh and sigmoid, inlined. True: the activations are chosen at run time by their codes.
+    weights : str
+        How the packed weights are stored and multiplied: a key of `numbalstm.kernels.cpu.product.PRODUCTS`.
     """
 
-    def __init__(self, dtype, lanes, rows, any_activation=False):
-        self.dtype, self.lanes, self.rows, self.any_activation = np.dtype(dtype), lanes, rows, any_activation
+    def __init__(self, dtype, lanes, rows, any_activation=False, weights="native"):
+        self.dtype, self.lanes, self.rows = np.dtype(dtype), lanes, rows
+        self.any_activation, self.weights = any_activation, weights
         element = types.float32 if self.dtype == np.float32 else types.float64
-        self._numba_type_ = TileType(element, lanes, rows, any_activation)
+        self._numba_type_ = TileType(element, lanes, rows, any_activation, weights)
 
 
 register_model(TileType)(models.OpaqueModel)

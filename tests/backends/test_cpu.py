@@ -4,44 +4,30 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
+from support.requests import request, weights
 
 from numbalstm import activations
 from numbalstm.backends import cpu, parallel, plan, reference
-from numbalstm.backends.interface import Request
 from numbalstm.kernels.cpu.barrier import WITHDRAWN
 from numbalstm.kernels.cpu.forward import run_parallel, run_serial
 from numbalstm.kernels.formulas import FORMULAS
-from numbalstm.parameters import LSTMParameters
 
-SHAPES = [(1, 7, 3, 5), (3, 9, 7, 33), (17, 13, 1, 100), (65, 3, 16, 32), (1, 40, 9, 129), (8, 2, 5, 17), (2, 1, 1, 1)]
+SHAPES = [
+    (1, 7, 3, 5),
+    (3, 9, 7, 33),
+    (17, 13, 1, 100),
+    (65, 3, 16, 32),
+    (1, 40, 9, 129),
+    (8, 2, 5, 17),
+    (2, 1, 1, 1),
+    (7, 3, 0, 4),
+]
+TESTS = Path(__file__).parents[1]
 TOLERANCE = {"float32": 3e-6, "float64": 1e-13}
-
-
-def weights(rng, features, units, dtype):
-    k = units**-0.5
-    shapes = ((features, 4 * units), (units, 4 * units), (4 * units,))
-    return LSTMParameters(*(rng.uniform(-k, k, shape).astype(dtype) for shape in shapes))
-
-
-def request(x, parameters, **changes):
-    plain = Request(
-        x,
-        parameters,
-        initial_state=None,
-        mask=None,
-        activation=activations.tanh,
-        recurrent_activation=activations.sigmoid,
-        return_sequences=True,
-        go_backwards=False,
-        zero_output_for_mask=False,
-        dropout_masks=None,
-        out=None,
-        threads=1,
-    )
-    return plain._replace(**changes)
 
 
 def states(rng, batch, units, dtype):
@@ -153,7 +139,7 @@ def plan_of(parameters, x, y, choice, monkeypatch):
     tile = cpu.hardware.tile(x.dtype, False)
     rows = plan.Rows(np.full(batch, steps), np.arange(batch) * x.strides[0], np.arange(batch) * y.strides[0], None)
     layout = plan.Layout(x.strides[1], x.itemsize, y.strides[1], 0, 0, 0, False)
-    built = plan.build(tile, cpu._packed(parameters, tile), rows, layout, (1, 2), 2)
+    built = plan.build(tile, cpu.packed_weights(parameters, tile), rows, layout, (1, 2), 2)
     built.h[0], built.c[...] = 0, 0
     return tile, built
 
@@ -264,12 +250,21 @@ def test_nan_stays_in_its_row(rng):
     assert y[others].tobytes() == clean[others].tobytes()
 
 
+def test_subnormal_numbers_are_zero_inside_and_stay_numbers_outside(rng):
+    parameters = weights(rng, 3, 21)
+    tiny = np.full((2, 4, 3), 1e-40, "float32")
+    nothing = cpu.forward(request(np.zeros_like(tiny), parameters))
+    for threads in (1, 2):
+        assert bits(cpu.forward(request(tiny, parameters, threads=threads))) == bits(nothing)
+    assert np.float32(1e-40) / np.float32(2) > 0  # the thread's own arithmetic is as before
+
+
 FORCED = """
 import sys
 import numpy as np
 from numbalstm import activations
 from numbalstm.backends import cpu, hardware, reference
-from tests.backends.test_cpu import request, weights
+from support.requests import request, weights
 rng = np.random.default_rng(5)
 for dtype, tolerance in (("float32", 3e-6), ("float64", 1e-13)):
     call = request(rng.standard_normal((7, 9, 5)).astype(dtype), weights(rng, 5, 43, dtype))
@@ -283,7 +278,7 @@ for dtype, tolerance in (("float32", 3e-6), ("float64", 1e-13)):
 def test_every_vector_width(width, processor, tmp_path):
     if width > cpu.hardware.vector_bytes():
         pytest.skip("this processor has no vectors that wide")
-    environment = dict(os.environ, NUMBALSTM_SIMD=str(width), NUMBA_CACHE_DIR=str(tmp_path))
+    environment = dict(os.environ, NUMBALSTM_SIMD=str(width), NUMBA_CACHE_DIR=str(tmp_path), PYTHONPATH=str(TESTS))
     if processor is not None:
         environment |= {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": ""}
     done = subprocess.run([sys.executable, "-c", FORCED], env=environment, capture_output=True, text=True)

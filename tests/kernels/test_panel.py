@@ -11,7 +11,7 @@ from numbalstm.kernels.simd import Tile
 
 @njit
 def product(tile, rows, a, lda, w, k, z, ldz):
-    panel.panel(tile, rows, a, lda, w, k, z, ldz)
+    panel.panel(tile, rows, a, lda, w, k, z, ldz, 0, 0)
 
 
 def run(tile, a, packed, z):
@@ -43,7 +43,7 @@ def test_a_row_has_the_same_bits_alone(rows, rng):
 
 @njit
 def pair(tile, a, w, ldw, k, z, ldz):
-    panel.single_row(tile, a, w, ldw, k, z, ldz)
+    panel.single_row(tile, a, w, ldw, k, z, ldz, 0, 0)
 
 
 def test_two_tiles_at_once_have_the_bits_of_one(rng):

@@ -1,0 +1,1 @@
+"""The kernels of the CPU. From the bottom up: product, panel, amx, left, gates, barrier, job, forward and dense."""

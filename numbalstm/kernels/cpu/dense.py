@@ -2,20 +2,12 @@
 
 from numba import njit, prange
 
-from numbalstm.kernels.cpu.panel import panel
-from numbalstm.kernels.memory import item_size, lane_count, load, store, store_first
+from numbalstm.kernels.compilation import entry_point
+from numbalstm.kernels.cpu.panel import panel, start_sums
+from numbalstm.kernels.cpu.subnormals import flush_subnormals, restore_mode
+from numbalstm.kernels.memory import item_size, lane_count, load, store_first
 
 BLOCK = 48  # rows whose sums stay in the first-level cache
-
-
-@njit(error_model="numpy")
-def _start(tile, bias, z, rows):
-    """z[r] = bias."""
-    width = lane_count(tile) * item_size(tile)
-    for vector in range(4):
-        value = load(tile, bias + vector * width)
-        for r in range(rows):
-            store(tile, z + (4 * r + vector) * width, value)
 
 
 @njit(error_model="numpy")
@@ -31,19 +23,22 @@ def _finish(tile, z, y, y_row, rows, columns):
 
 @njit(error_model="numpy")
 def _rows(tile, x, kernel, bias, y, z, first, last, features, columns):
+    mode = flush_subnormals()
     item = item_size(tile)
     span = 4 * lane_count(tile)
     for start in range(first, last, BLOCK):
         rows = min(BLOCK, last - start)
         for column in range(0, columns, span):
             weights = kernel + column * features * item
-            _start(tile, bias + column * item, z, rows)
-            panel(tile, rows, x + start * features * item, features * item, weights, features, z, span * item)
+            start_sums(tile, bias + column * item, z, rows)
+            at = x + start * features * item
+            panel(tile, rows, at, features * item, weights, features, z, span * item, 0, 0)
             target = y + (start * columns + column) * item
             _finish(tile, z, target, columns * item, rows, columns - column)
+    restore_mode(mode)
 
 
-@njit(parallel=True, nogil=True, cache=True)
+@entry_point(parallel=True)
 def dense_parallel(tile, x, kernel, bias, y, z, rows, features, columns, workers):
     """Byte addresses x (rows, features), y (rows, columns), packed weights, z (workers, BLOCK, 4 * lanes)."""
     scratch = BLOCK * 4 * lane_count(tile) * item_size(tile)
@@ -52,7 +47,7 @@ def dense_parallel(tile, x, kernel, bias, y, z, rows, features, columns, workers
         _rows(tile, x, kernel, bias, y, z + w * scratch, first, last, features, columns)
 
 
-@njit(nogil=True, cache=True)
+@entry_point()
 def dense_serial(tile, x, kernel, bias, y, z, rows, features, columns):
     """As `dense_parallel`, on the calling thread."""
     _rows(tile, x, kernel, bias, y, z, 0, rows, features, columns)

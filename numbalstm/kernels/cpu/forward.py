@@ -10,9 +10,20 @@ and directions end there):
 
 from numba import njit, prange
 
+from numbalstm.kernels.compilation import entry_point
 from numbalstm.kernels.cpu.barrier import begin_together, wait_for_all
 from numbalstm.kernels.cpu.gates import gate, gated
-from numbalstm.kernels.cpu.panel import panel, single_row
+from numbalstm.kernels.cpu.left import (
+    begin_products,
+    end_products,
+    pairs_tiles,
+    prepare_h,
+    prepare_x,
+    project,
+    recur,
+    recur_pair,
+)
+from numbalstm.kernels.cpu.panel import start_sums
 from numbalstm.kernels.memory import (
     item_size,
     lane_count,
@@ -27,9 +38,11 @@ from numbalstm.kernels.memory import (
     zero,
 )
 
+GROUP = 96  # rows whose sums of one tile are worked on together: 24 KB
+
 
 @njit(forceinline=True)
-def _cell(tile, job, z, c, h, y, units):
+def cell(tile, job, z, c, h, y, units):
     """F3 for one row and tile: c in place, h to the next state and its first `units` lanes to the output."""
     width = lane_count(tile) * item_size(tile)
     kept = gate(tile, job, load(tile, z + width)) * load(tile, c)
@@ -94,62 +107,60 @@ def _pack_inputs(tile, job, x, first, count, rows):
 
 
 @njit(error_model="numpy")
-def _project(tile, job, n, x, z, rows):
-    """F1 for one tile."""
-    width = lane_count(tile) * item_size(tile)
-    start = job.bias + n * 4 * width
-    i, f, g, o = (
-        load(tile, start),
-        load(tile, start + width),
-        load(tile, start + 2 * width),
-        load(tile, start + 3 * width),
-    )
-    for r in range(rows):
-        at = z + r * 4 * width
-        store(tile, at, i)
-        store(tile, at + width, f)
-        store(tile, at + 2 * width, g)
-        store(tile, at + 3 * width, o)
-    kernel = job.kernel + n * job.features * 4 * width
-    panel(tile, rows, x, job.features * item_size(tile), kernel, job.features, z, 4 * width)
+def _begin_sums(tile, job, n, z, first, rows):
+    """F1 for one tile and the packed inputs from `first` on."""
+    start_sums(tile, job.bias + n * 4 * lane_count(tile) * item_size(tile), z, rows)
+    project(tile, job, n, z, first, rows)
 
 
 @njit(error_model="numpy")
-def _cells(tile, job, n, z, packed, rows, h_other, y):
-    """F3 for all rows of one tile."""
+def _cells(tile, job, n, z, packed, first, rows, h_other, y):
+    """F3 for one tile and the rows from `first` on; the inputs of the timestep begin at `packed`."""
     width = lane_count(tile) * item_size(tile)
-    for row in range(rows):
+    for row in range(first, first + rows):
         place = (row * job.tiles + n) * width
         time = load_integer(job.times + 8 * (packed + row))
         target = y + load_integer(job.y_rows + 8 * row) + time * job.y_step + n * width
         left = job.units - n * lane_count(tile)
-        _cell(tile, job, z + row * 4 * width, job.c + place, h_other + place, target, left)
+        cell(tile, job, z + (row - first) * 4 * width, job.c + place, h_other + place, target, left)
 
 
 @njit(error_model="numpy")
-def _step(tile, job, step, packed, rows, h, h_other, y):
-    """F2 and F3 of one timestep for the tiles of this job, F1 too where a chunk is one step."""
-    width = lane_count(tile) * item_size(tile)
-    project = job.chunk == 1
-    z = job.z + packed * 4 * width
-    tile_z = 0 if project else job.chunk * job.rows * 4 * width
-    tile_r = job.units * 4 * width
+def _turn(job, step, done, together):
+    """The tile whose turn it is: every other step goes backwards, as the weights used last are still in the cache."""
+    count = job.last_tile - job.first_tile
+    return job.first_tile + (done if step % 2 == 0 else count - done - together)
+
+
+@njit(error_model="numpy")
+def _whole_step(tile, job, step, rows, h, h_other, y):
+    """F1 to F3 of one timestep, a tile and a group of rows at a time: its sums never leave the first-level cache."""
+    for done in range(job.last_tile - job.first_tile):
+        n = _turn(job, step, done, 1)
+        for first in range(0, rows, GROUP):
+            height = min(GROUP, rows - first)
+            _begin_sums(tile, job, n, job.z, first, height)
+            recur(tile, job, n, h, job.z, first, height)
+            _cells(tile, job, n, job.z, 0, first, height, h_other, y)
+
+
+@njit(error_model="numpy")
+def _step_of_chunk(tile, job, step, packed, rows, h, h_other, y):
+    """F2 and F3 of one timestep of a chunk that was projected; its inputs begin at `packed`."""
+    row_bytes = 4 * lane_count(tile) * item_size(tile)
+    tile_z = job.chunk * job.rows * row_bytes
     count = job.last_tile - job.first_tile
     done = 0
     while done < count:
-        together = 2 if rows == 1 and not project and done + 1 < count else 1
-        # every other step goes backwards: the weights that were used last are still in the second-level cache
-        n = job.first_tile + (done if step % 2 == 0 else count - done - together)
-        at = z + (n - job.first_tile) * tile_z
-        weights = job.recurrent_kernel + n * tile_r
+        together = 2 if rows == 1 and pairs_tiles(tile) and done + 1 < count else 1
+        n = _turn(job, step, done, together)
+        at = job.z + packed * row_bytes + (n - job.first_tile) * tile_z
         if together == 2:
-            single_row(tile, h, weights, tile_r, job.units, at, tile_z)
+            recur_pair(tile, job, n, h, at, tile_z)
         else:
-            if project:
-                _project(tile, job, n, job.packed_x, at, rows)
-            panel(tile, rows, h, job.tiles * width, weights, job.units, at, 4 * width)
+            recur(tile, job, n, h, at, 0, rows)
         for m in range(together):
-            _cells(tile, job, n + m, at + m * tile_z, packed, rows, h_other, y)
+            _cells(tile, job, n + m, at + m * tile_z, packed, 0, rows, h_other, y)
         done += together
 
 
@@ -179,37 +190,44 @@ def run_job(tile, job, x, y):
     """All timesteps of one job. Byte addresses x and y; everything else is in the job."""
     if job.workers > 1 and not begin_together(job.barrier, job.worker, job.workers):
         return
+    mode = begin_products(tile, job)
     row_bytes = 4 * lane_count(tile) * item_size(tile)
     h, h_other = job.h, job.h_other
     rows, done = job.rows, 0
     while done < job.steps:
         count = min(job.chunk, job.steps - done)
         total = _pack_inputs(tile, job, x, done, count, rows)
+        prepare_x(tile, job, total)
         if job.chunk > 1:
             for n in range(job.first_tile, job.last_tile):
                 at = job.z + (n - job.first_tile) * job.chunk * job.rows * row_bytes
-                _project(tile, job, n, job.packed_x, at, total)
+                _begin_sums(tile, job, n, at, 0, total)
         packed = 0
         for step in range(done, done + count):
             rows = _active(job, step, rows)
-            _step(tile, job, step, packed, rows, h, h_other, y)
+            prepare_h(tile, job, h, rows)
+            if job.chunk > 1:
+                _step_of_chunk(tile, job, step, packed, rows, h, h_other, y)
+            else:
+                _whole_step(tile, job, step, rows, h, h_other, y)
             h, h_other = h_other, h
             packed += rows
             if job.workers > 1:
                 wait_for_all(job.barrier, job.worker, job.workers, step + 2)
         done += count
+    end_products(tile, mode)
     if job.mask != 0 and job.y_step != 0:
         _fill_masked(tile, job, y)
 
 
-@njit(nogil=True, cache=True)
+@entry_point()
 def run_serial(tile, jobs, x, y):
     """The jobs one after the other, on the calling thread, without the interpreter's lock."""
     for worker in range(jobs.shape[0]):
         run_job(tile, jobs[worker], x, y)
 
 
-@njit(parallel=True, nogil=True, cache=True)
+@entry_point(parallel=True)
 def run_parallel(tile, jobs, x, y):
     """A job a thread."""
     for worker in prange(jobs.shape[0]):

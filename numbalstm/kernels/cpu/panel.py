@@ -5,57 +5,54 @@ vectors, and a block of rows times a tile keeps all its sums in registers while 
 order, whatever the block: a row's bits do not depend on the rows beside it.
 """
 
-from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbalstm.kernels.memory import item_size, lane_count, load_vector, pointer, prefetch, store_vector
-from numbalstm.kernels.simd import BYTES, FLOAT, I64, broadcast, emit_fma
+from numbalstm.kernels.cpu.product import product_of
+from numbalstm.kernels.memory import item_size, lane_count, load, prefetch, store
+from numbalstm.kernels.simd import I64
 
-UNROLL = 2  # products of k between two address updates, which compete with the multiply-adds for their pipes
-DEPTH = 512  # k of a weight block: all the rows pass over it before the next one is read
+UNROLL = 2  # steps of k between two address updates, which compete with the multiply-adds for their pipes
+DEPTH = 512  # steps of k in a block of weights: all the rows pass over it before the next one is read
 LINE = 64  # bytes of a cache line
 
 
-def _opaque(builder, address):
-    """The same address, its origin hidden: LLVM would else derive each row's from the one before, in the inner loop."""
-    kind = ir.IntType(8).as_pointer()
-    name = "llvm.launder.invariant.group.p0"
-    launder = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name)
-    return builder.ptrtoint(builder.call(launder, [builder.inttoptr(address, kind)]), I64)
-
-
-def _emit_block(builder, tile, rows, tiles, a, lda, w, ldw, k, z, ldz, ldz_tile, ahead=None):
+def _emit_block(builder, tile, rows, tiles, a, lda, w, ldw, k, z, ldz, ldz_tile, columns, scales, ahead=None):
     """One loop over k with rows * tiles * 4 sums in registers; fetches a cache line a turn from `ahead` on."""
-    v, item = tile.vector, BYTES[tile.dtype]
-    size = v.lanes * item
+    product = product_of(tile)
     places = [(r, t, g) for r in range(rows) for t in range(tiles) for g in range(4)]
 
     def cell(r, t, g):
-        offset = builder.add(builder.mul(ldz, I64(r)), builder.add(builder.mul(ldz_tile, I64(t)), I64(g * size)))
-        return builder.add(z, offset)
+        offset = builder.add(builder.mul(ldz, I64(r)), builder.mul(ldz_tile, I64(t)))
+        return builder.add(z, builder.add(offset, I64(g * product.size)))
 
-    sums = {p: cgutils.alloca_once_value(builder, load_vector(builder, cell(*p), v)) for p in places}
-    row_of = [_opaque(builder, builder.add(a, builder.mul(lda, I64(r)))) for r in range(rows)]
+    def columns_of(t):
+        return builder.add(columns, I64(t * 8 * product.size))
+
+    sums = {
+        (r, t, g): cgutils.alloca_once_value(builder, product.start(builder, cell(r, t, g), columns_of(t), g))
+        for r, t, g in places
+    }
+    row_of = [builder.add(a, builder.mul(lda, I64(r))) for r in range(rows)]
     tile_of = [builder.add(w, builder.mul(ldw, I64(t))) for t in range(tiles)]
 
     def advance(start):
-        """Add the products of one k."""
-        here, there = builder.mul(start, I64(item)), builder.mul(start, I64(4 * size))
+        """Add the products of one step of k."""
+        here = builder.mul(start, I64(product.left_item))
+        there = builder.mul(start, I64(4 * product.weight_size))
         weights = {
-            (t, g): load_vector(builder, builder.add(builder.add(tile_of[t], there), I64(g * size)), v)
+            (t, g): product.weight(builder, builder.add(tile_of[t], builder.add(there, I64(g * product.weight_size))))
             for t in range(tiles)
             for g in range(4)
         }
         if ahead is not None:
             prefetch(builder, builder.add(ahead, builder.mul(start, I64(LINE))))
         for r in range(rows):
-            scalar = builder.load(pointer(builder, builder.add(row_of[r], here), FLOAT[tile.dtype]))
-            spread = broadcast(builder, scalar, v)
+            left = product.left(builder, builder.add(row_of[r], here))
             for t, g in weights:
                 total = sums[r, t, g]
-                builder.store(emit_fma(builder, spread, weights[t, g], builder.load(total), v), total)
+                builder.store(product.add(builder, left, weights[t, g], builder.load(total)), total)
 
     whole = builder.and_(k, I64(-UNROLL))
     with cgutils.for_range_slice(builder, I64(0), whole, I64(UNROLL), intp=I64) as (index, _):
@@ -63,56 +60,89 @@ def _emit_block(builder, tile, rows, tiles, a, lda, w, ldw, k, z, ldz, ldz_tile,
             advance(builder.add(index, I64(step)))
     with cgutils.for_range_slice(builder, whole, k, I64(1), intp=I64) as (index, _):
         advance(index)
-    for p in places:
-        store_vector(builder, builder.load(sums[p]), cell(*p), v)
+    for r, t, g in places:
+        row_scale = builder.add(scales, I64(r * 4))
+        product.finish(builder, builder.load(sums[r, t, g]), cell(r, t, g), columns_of(t), g, row_scale)
 
 
 @intrinsic
-def block(typingctx, tile, rows, a, lda, w, k, z, ldz, ahead):
+def block(typingctx, tile, rows, a, lda, w, k, z, ldz, columns, scales, ahead):
     """z[r] += a[r, :k] @ w for r < rows <= tile.rows; strides in bytes. Fetches k cache lines from `ahead` on."""
 
     def codegen(context, builder, sig, args):
-        _, count, a, lda, w, k, z, ldz, ahead = args
+        _, count, a, lda, w, k, z, ldz, columns, scales, ahead = args
         done = builder.append_basic_block("done")
         choice = builder.switch(count, done)
         for rows in range(1, tile.rows + 1):
             here = builder.append_basic_block(f"rows{rows}")
             choice.add_case(I64(rows), here)
             builder.position_at_end(here)
-            _emit_block(builder, tile, rows, 1, a, lda, w, I64(0), k, z, ldz, I64(0), ahead)
+            _emit_block(builder, tile, rows, 1, a, lda, w, I64(0), k, z, ldz, I64(0), columns, scales, ahead)
             builder.branch(done)
         builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(tile, *[types.intp] * 10), codegen
+
+
+@intrinsic
+def single_row(typingctx, tile, a, w, ldw, k, z, ldz_tile, columns, scales):
+    """z[tile] += a[:k] @ w[tile] for one row and two tiles: eight sums, enough to hide the latency of the adder."""
+
+    def codegen(context, builder, sig, args):
+        _, a, w, ldw, k, z, ldz_tile, columns, scales = args
+        _emit_block(builder, tile, 1, 2, a, I64(0), w, ldw, k, z, I64(0), ldz_tile, columns, scales)
         return context.get_dummy_value()
 
     return types.void(tile, *[types.intp] * 8), codegen
 
 
-@intrinsic
-def single_row(typingctx, tile, a, w, ldw, k, z, ldz_tile):
-    """z[tile] += a[:k] @ w[tile] for one row and two tiles: eight sums, enough to hide the latency of the adder."""
+def _constant(value_of):
+    """A function of a tile that is known when a kernel is compiled."""
 
-    def codegen(context, builder, sig, args):
-        _, a, w, ldw, k, z, ldz_tile = args
-        _emit_block(builder, tile, 1, 2, a, I64(0), w, ldw, k, z, I64(0), ldz_tile)
-        return context.get_dummy_value()
+    @intrinsic
+    def constant(typingctx, tile):
+        value = value_of(tile)
+        return types.intp(tile), lambda context, builder, sig, args: context.get_constant(types.intp, value)
 
-    return types.void(tile, *[types.intp] * 6), codegen
+    return constant
 
 
-@intrinsic
-def block_rows(typingctx, tile):
-    """Rows of a full register block."""
-    rows = tile.rows
-    return types.intp(tile), lambda context, builder, sig, args: context.get_constant(types.intp, rows)
+block_rows = _constant(lambda tile: tile.rows)  # rows of a full register block
+step_depth = _constant(lambda tile: product_of(tile).depth)  # k of one step of the inner loop
+left_size = _constant(lambda tile: product_of(tile).left_item)  # bytes of the left operand of one step
+weight_row_size = _constant(lambda tile: 4 * product_of(tile).weight_size)  # bytes of the weights of one step
+cuts = _constant(lambda tile: int(not product_of(tile).scaled))  # scaled sums are finished once, so k is not cut
 
 
 @njit(error_model="numpy")
-def panel(tile, rows, a, lda, w, k, z, ldz):
+def start_sums(tile, bias, z, rows):
+    """z[r] = bias, the four vectors of a tile."""
+    width = lane_count(tile) * item_size(tile)
+    i, f = load(tile, bias), load(tile, bias + width)
+    g, o = load(tile, bias + 2 * width), load(tile, bias + 3 * width)
+    for r in range(rows):
+        at = z + r * 4 * width
+        store(tile, at, i)
+        store(tile, at + width, f)
+        store(tile, at + 2 * width, g)
+        store(tile, at + 3 * width, o)
+
+
+@njit(error_model="numpy")
+def steps_of(tile, k):
+    """Steps of the inner loop for k products."""
+    return (k + step_depth(tile) - 1) // step_depth(tile)
+
+
+@njit(error_model="numpy")
+def panel(tile, rows, a, lda, w, k, z, ldz, columns, scales):
     """z[r] += a[r, :k] @ w for any number of rows, in blocks of nearly equal height."""
-    row_bytes = 4 * lane_count(tile) * item_size(tile)
-    depth = k if rows <= block_rows(tile) else DEPTH
-    for start in range(0, k, depth):
-        length = min(depth, k - start)
+    row_bytes = weight_row_size(tile)
+    steps = steps_of(tile, k)
+    depth = DEPTH if rows > block_rows(tile) and cuts(tile) else max(steps, 1)
+    for start in range(0, steps, depth):
+        length = min(depth, steps - start)
         weights = w + start * row_bytes
         left, r = rows, 0
         blocks = (rows + block_rows(tile) - 1) // block_rows(tile)
@@ -120,6 +150,7 @@ def panel(tile, rows, a, lda, w, k, z, ldz):
             height = (left + blocks - part - 1) // (blocks - part)
             # each of the first blocks fetches its part of the weights that come next
             ahead = weights + (length + min(part, 3) * depth // 4) * row_bytes
-            block(tile, height, a + r * lda + start * item_size(tile), lda, weights, length, z + r * ldz, ldz, ahead)
+            here = a + r * lda + start * left_size(tile)
+            block(tile, height, here, lda, weights, length, z + r * ldz, ldz, columns, scales + 4 * r, ahead)
             left -= height
             r += height
