@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from numbalstm import checks, dtypes, regularizers
+from numbalstm.backends.arguments import as_array
 from numbalstm.layers.registry import LAYERS, deserialize, register_layer, unique_name
 from numbalstm.layers.symbolic import Node, Shape, SymbolicTensor, is_shape, is_symbolic
 from numbalstm.layers.weights import WeightHolder
@@ -108,6 +109,7 @@ class Layer(WeightHolder, metaclass=_LayerType):
     supports_mask: bool = False
     _takes_mask: ClassVar[bool]
     _takes_training: ClassVar[bool]
+    generation: str = "keras3"
     is_operation: bool = False
     """Whether this is an array function of a Keras 3 graph rather than a layer."""
     harmless_config: ClassVar[dict[str, tuple]] = {
@@ -141,8 +143,8 @@ class Layer(WeightHolder, metaclass=_LayerType):
             raise TypeError(f"{where}: name must be a string, got {checks.describe(name)}.")
         self._named = name is not None
         self.name = unique_name(where) if name is None else name
-        self.policy = dtypes.policy(dtype)
-        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.policy = dtypes.policy(dtype, f"{where}: dtype")
+        self.activity_regularizer = regularizers.get(activity_regularizer, f"{where}: activity_regularizer")
         self.built = self._building = False
         self.build_shape: Any = None
         self.input_spec = InputSpec()
@@ -237,11 +239,11 @@ class Layer(WeightHolder, metaclass=_LayerType):
             return [tuple(np.shape(item) if not hasattr(item, "shape") else item.shape) for item in inputs]
         if isinstance(inputs, Mapping):
             return {key: tuple(item.shape) for key, item in inputs.items()}
-        return tuple(inputs.shape) if hasattr(inputs, "shape") else np.shape(inputs)
+        return tuple(inputs.shape) if hasattr(inputs, "shape") else as_array(self.place, "inputs", inputs).shape
 
     def array(self, inputs: Any, keep_integers: bool = False) -> np.ndarray:
         """Return one input as a checked array: in the type of the arithmetic, or integers as they are."""
-        array = np.asarray(inputs)
+        array = as_array(self.place, "the input", inputs)
         self.check_shape(array.shape)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{self.place}: the input must hold real numbers, got dtype {array.dtype}.")
@@ -293,8 +295,13 @@ class Layer(WeightHolder, metaclass=_LayerType):
     # Config, graph, text
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments as plain values, in the Keras 3 form."""
-        return {"name": self.name, "trainable": self.trainable, "dtype": dtypes.serialize(self.policy)}
+        """Return the constructor's arguments as plain values, in the form of the layer's generation of Keras."""
+        dtype = dtypes.serialize(self.policy, self._config_form)
+        return {"name": self.name, "trainable": self.trainable, "dtype": dtype}
+
+    @property
+    def _config_form(self) -> str:
+        return "keras3" if self.generation == "keras3" else "keras2"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Layer":

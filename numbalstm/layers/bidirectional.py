@@ -305,7 +305,8 @@ class Bidirectional(Layer):
             "layer": serialize_layer(self.forward_layer),
             "backward_layer": serialize_layer(self.backward_layer),
         }
-        return config if self.generation == "keras3" else config | {"generation": self.generation}
+        inner = self.forward_layer.generation
+        return config if self.generation == inner else config | {"generation": self.generation}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Bidirectional":

@@ -184,7 +184,7 @@ recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, impleme
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as the cell's generation of Keras writes them."""
-        return {**self._layer_config(), **self._cell_config()}
+        return {**super().get_config(), **self._cell_config()}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "LSTMCell":
@@ -215,6 +215,7 @@ class StackedRNNCells(Layer):
         for index, cell in enumerate(cells):
             check_cell(f"StackedRNNCells: cells[{index}]", cell)
         self.cells = list(cells)
+        self.generation = getattr(self.cells[-1], "generation", "keras3")
         layer_options.setdefault("dtype", policy_of(self.cells[-1]))
         super().__init__(**layer_options)
 

@@ -156,14 +156,14 @@ class Dense(Layer):
     ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.units = checks.positive_integer("Dense", "units", units)
-        self.activation = activations.get(activation)
+        self.activation = activations.get(activation, where="Dense: activation")
         self.use_bias = bool(use_bias)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        self.kernel_initializer = initializers.get(kernel_initializer, "glorot_uniform", "Dense: kernel_initializer")
+        self.bias_initializer = initializers.get(bias_initializer, "zeros", "Dense: bias_initializer")
+        self.kernel_regularizer = regularizers.get(kernel_regularizer, "Dense: kernel_regularizer")
+        self.bias_regularizer = regularizers.get(bias_regularizer, "Dense: bias_regularizer")
+        self.kernel_constraint = constraints.get(kernel_constraint, "Dense: kernel_constraint")
+        self.bias_constraint = constraints.get(bias_constraint, "Dense: bias_constraint")
         self.input_spec = InputSpec(min_rank=2)
         self._values: list[np.ndarray] = []
 
@@ -233,7 +233,7 @@ class Activation(Layer):
 
     def __init__(self, activation: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.activation = activations.get(activation)
+        self.activation = activations.get(activation, where="Activation: activation")
 
     def call(self, inputs: Any) -> np.ndarray:
         """Return the function's values, shaped as the inputs."""

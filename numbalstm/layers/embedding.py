@@ -56,9 +56,11 @@ class Embedding(Layer):
         super().__init__(activity_regularizer=activity_regularizer, weights=weights, **kwargs)
         self.input_dim = checks.positive_integer("Embedding", "input_dim", input_dim)
         self.output_dim = checks.positive_integer("Embedding", "output_dim", output_dim)
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
-        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
-        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        self.embeddings_initializer = initializers.get(
+            embeddings_initializer, "uniform", "Embedding: embeddings_initializer"
+        )
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer, "Embedding: embeddings_regularizer")
+        self.embeddings_constraint = constraints.get(embeddings_constraint, "Embedding: embeddings_constraint")
         self.mask_zero = self.supports_mask = bool(mask_zero)
 
     def build(self, input_shape: Any = None) -> None:

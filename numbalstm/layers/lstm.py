@@ -7,7 +7,7 @@ import numpy as np
 
 from numbalstm import checks, regularizers
 from numbalstm.backends import arguments
-from numbalstm.backends.interface import Forward, Trace
+from numbalstm.backends.interface import Trace
 from numbalstm.functional import DEVICES, lstm_forward, lstm_trace
 from numbalstm.layers.base import register_layer
 from numbalstm.layers.lstm_weights import SIGMOID, LSTMWeights, config_of_generation
@@ -59,6 +59,10 @@ class LSTM(SequenceLayer, LSTMWeights):
     implementation : {1, 2}, default 2 (1 in generation "v1")
         1 draws dropout factors for each gate; without dropout the two are the same.
     device : {"auto", "cpu", "cuda"}, default "auto"
+    weights_dtype : {"bfloat16", "int8"}, optional
+        Store the weights narrower for faster, less exact inference: see the attribute.  None: as they are.
+    compute_dtype : {"bfloat16"}, optional
+        Multiply in bfloat16 for faster, less exact inference: see the attribute.  None: in the layer's dtype.
     generation : {"keras3", "keras2", "v1"}, default "keras3"
         Whose rules hold where the generations differ: the meaning of "hard_sigmoid", tuples or lists as results,
         `initial_state` of a stateful layer, dropout factors, the form of the config.
@@ -109,6 +113,8 @@ class LSTM(SequenceLayer, LSTMWeights):
         zero_output_for_mask: bool = False,
         implementation: int | None = None,
         device: str = "auto",
+        weights_dtype: str | None = None,
+        compute_dtype: str | None = None,
         generation: str = "keras3",
         **layer_options: Any,
     ) -> None:
@@ -145,6 +151,7 @@ class LSTM(SequenceLayer, LSTMWeights):
             generation=generation,
             **layer_options,
         )
+        self.set_narrow(weights_dtype, compute_dtype)
         # Nothing to settle before or after the computation of a bare array.
         self._plain = not (self.stateful or self.time_major or self.policy.half or self.use_cudnn is True)
 
@@ -275,12 +282,8 @@ class LSTM(SequenceLayer, LSTMWeights):
             where=self.place,
         )
         self._store([result.h, result.c])
-        outputs, *states = self._rounded(result) if half else result
+        outputs, *states = map_leaves(self.policy.to_output, list(result)) if half else result
         return self._returned(self._layout(outputs) if isinstance(outputs, np.ndarray) else outputs, states)
-
-    def _rounded(self, result: Forward) -> list[Any]:
-        """Return a result in the type of a 16-bit policy."""
-        return map_leaves(self.policy.to_output, list(result))
 
     def trace(self, inputs: Any, mask: Any = None, initial_state: Any = None) -> Trace:
         """Return every gate, cell state and output of a call without dropout.
@@ -350,11 +353,14 @@ class LSTM(SequenceLayer, LSTMWeights):
         """Return the constructor's arguments as the layer's generation of Keras writes them."""
         regularizer = regularizers.serialize(self.activity_regularizer)
         own = {**self._sequence_config(), **self._cell_config(), "activity_regularizer": regularizer}
-        return self._layer_config() | own
+        return super().get_config() | own
 
     def clone(self, **changes: Any) -> "LSTM":
         """Return an unbuilt layer with the same options but for `changes`."""
-        kept = {name: getattr(self, name) for name in ("generation", "implementation", "device", "use_cudnn")}
+        kept = {
+            name: getattr(self, name)
+            for name in ("generation", "implementation", "device", "use_cudnn", "weights_dtype", "compute_dtype")
+        }
         return type(self)(**{**self.get_config(), **kept, "dtype": self.policy, **changes})
 
     @classmethod

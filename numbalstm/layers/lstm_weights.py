@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from numbalstm import activations, checks, constraints, dtypes, initializers, regularizers
+from numbalstm import activations, checks, constraints, initializers, regularizers
 from numbalstm.backends import arguments
 from numbalstm.initializers.base import FromArray
 from numbalstm.layers.base import Layer
-from numbalstm.parameters import GATES, LSTMParameters, Weight
+from numbalstm.parameters import GATES, LSTMParameters, Weight, check_narrow
 
 GENERATIONS = ("keras3", "keras2", "v1")
 """Keras 3, the Keras 2 of TensorFlow 2 (and R's `layer_lstm`), and ``tf.compat.v1.keras``."""
@@ -98,6 +98,8 @@ class LSTMWeights(Layer):
         )
         self.bias: Weight | None = None
         if self.use_bias:
+            if isinstance(self.bias_initializer, FromArray):
+                checks.shape(self.place, "the initial bias", self.bias_initializer.array, (width,))
             self.bias = self.add_weight(
                 "bias", (width,), self._initial_bias, self.bias_regularizer, self.bias_constraint
             )
@@ -114,6 +116,47 @@ class LSTMWeights(Layer):
         initializer = _one_stream(initializer)
         return np.concatenate([initializer((units,), dtype), ones, initializer((2 * units,), dtype)])
 
+    _weights_dtype: str | None = None
+    _compute_dtype: str | None = None
+
+    @property
+    def weights_dtype(self) -> str | None:
+        """How inference stores the weights: None (as they are), "bfloat16" or "int8".  May be set at any time.
+
+        Narrow weights are read faster and are less exact; `get_weights` and configs keep the weights as they are.
+        "int8" has 255 levels a column, and where the processor multiplies eight-bit integers (AVX-512 VNNI) the input
+        and the state are rounded a row at a time too.  float32 arithmetic only.
+        """
+        return self._weights_dtype
+
+    @weights_dtype.setter
+    def weights_dtype(self, value: str | None) -> None:
+        self.set_narrow(value, self._compute_dtype)
+
+    @property
+    def compute_dtype(self) -> str | None:
+        """How inference multiplies: None (in the layer's dtype) or "bfloat16".  May be set at any time.
+
+        With "bfloat16" the weights, the input and the state are rounded to bfloat16 as they enter the products, which
+        are summed in float32, on processors with units for that (AMX); elsewhere the weights alone are rounded.
+        """
+        return self._compute_dtype
+
+    @compute_dtype.setter
+    def compute_dtype(self, value: str | None) -> None:
+        self.set_narrow(self._weights_dtype, value)
+
+    def set_narrow(self, weights_dtype: str | None, compute_dtype: str | None) -> None:
+        """Set `weights_dtype` and `compute_dtype` together; ValueError when they do not fit the layer or each other."""
+        check_narrow(self.place, weights_dtype, compute_dtype)
+        for name, value in (("weights_dtype", weights_dtype), ("compute_dtype", compute_dtype)):
+            if value is not None and self.policy.compute != np.float32:
+                raise ValueError(
+                    f"{self.place}: {name}={value!r} needs float32 arithmetic, "
+                    f"got the dtype policy {self.policy.name!r}."
+                )
+        self._weights_dtype, self._compute_dtype, self._values = weights_dtype, compute_dtype, ()
+
     @property
     def parameters(self) -> LSTMParameters:
         """The weights as one record in the type of the arithmetic; the same object until they change.
@@ -128,9 +171,15 @@ class LSTMWeights(Layer):
             return self._parameters
         for value in values:
             value.flags.writeable = False
-        self._parameters = LSTMParameters(*(self.policy.to_compute(value) for value in values))
+        arrays = (self.policy.to_compute(value) for value in values)
+        narrow = {"weights_dtype": self._weights_dtype, "compute_dtype": self._compute_dtype}
+        self._parameters = LSTMParameters(*arrays, **narrow)
         self._values = values
         return self._parameters
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a copy derives from its own weights."""
+        return {**self.__dict__, "_parameters": None, "_values": ()}
 
     # Dropout
 
@@ -197,9 +246,6 @@ class LSTMWeights(Layer):
 
     # Config
 
-    def _layer_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "dtype": dtypes.serialize(self.policy, self._config_form)}
-
     def _cell_config(self) -> dict[str, Any]:
         """Return the options of the cell as a config of the layer's generation holds them."""
         form = self._config_form
@@ -220,10 +266,6 @@ class LSTMWeights(Layer):
         if self.generation != "keras3" or self.implementation != 2:
             config["implementation"] = self.implementation
         return config
-
-    @property
-    def _config_form(self) -> str:
-        return "keras3" if self.generation == "keras3" else "keras2"
 
 
 _WEIGHT_NAMES = ("kernel", "recurrent", "bias")

@@ -1,6 +1,7 @@
 """Layers that make one array of several."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ class _Merge(Layer):
         found = [m for m in masks if m is not None]
         if not found or (self.generation == "keras3" and len(found) < len(masks)):
             return None
-        return (np.logical_or if self.generation == "keras3" else np.logical_and).reduce(found)
+        return reduce(np.logical_or if self.generation == "keras3" else np.logical_and, found)  # they may broadcast
 
     def _masks(self, inputs: Any, mask: Any) -> list[Any]:
         """Return one mask or None for each input; [] when there are none at all."""
@@ -166,7 +167,7 @@ class Multiply(_Merge):
         ones = [x if m is None else np.where(m, x, x.dtype.type(1)) for x, m in zip(arrays, kept, strict=True)]
         product = self.merge(ones)
         if all(m is not None for m in kept):
-            product = np.where(np.logical_or.reduce(kept), product, product.dtype.type(0))
+            product = np.where(reduce(np.logical_or, kept), product, product.dtype.type(0))
         return self.result(product)
 
     def merge(self, arrays: list[np.ndarray]) -> np.ndarray:

@@ -30,14 +30,15 @@ class _Normalization(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.epsilon = checks.number(type(self).__name__, "epsilon", epsilon, minimum=0.0)
+        where = type(self).__name__
+        self.epsilon = checks.number(where, "epsilon", epsilon, minimum=0.0)
         self.center, self.scale = bool(center), bool(scale)
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.gamma_initializer = initializers.get(gamma_initializer)
-        self.beta_regularizer = regularizers.get(beta_regularizer)
-        self.gamma_regularizer = regularizers.get(gamma_regularizer)
-        self.beta_constraint = constraints.get(beta_constraint)
-        self.gamma_constraint = constraints.get(gamma_constraint)
+        self.beta_initializer = initializers.get(beta_initializer, "zeros", f"{where}: beta_initializer")
+        self.gamma_initializer = initializers.get(gamma_initializer, "ones", f"{where}: gamma_initializer")
+        self.beta_regularizer = regularizers.get(beta_regularizer, f"{where}: beta_regularizer")
+        self.gamma_regularizer = regularizers.get(gamma_regularizer, f"{where}: gamma_regularizer")
+        self.beta_constraint = constraints.get(beta_constraint, f"{where}: beta_constraint")
+        self.gamma_constraint = constraints.get(gamma_constraint, f"{where}: gamma_constraint")
         self.gamma: Weight | None = None
         self.beta: Weight | None = None
 
@@ -134,7 +135,9 @@ class LayerNormalization(_Normalization):
             )
         self._axes = tuple(sorted({axis % rank for axis in given}))
         sizes = {axis: self.known_size(input_shape, axis) for axis in self._axes}
-        self._add_scale_and_offset(tuple(sizes.values()))
+        # Keras sorts the axes as they were given, so that -1 comes before 1, and reshapes what it stores in that order.
+        stored = dict.fromkeys(axis % rank for axis in sorted(given))
+        self._add_scale_and_offset(tuple(sizes[axis] for axis in stored))
         self.input_spec = InputSpec(rank=rank, axes=sizes)
 
     def call(self, inputs: Any) -> np.ndarray:
@@ -225,8 +228,12 @@ class BatchNormalization(_Normalization):
             axis = axis[0]
         self.axis = checks.integer("BatchNormalization", "axis", axis)
         self.momentum = checks.number("BatchNormalization", "momentum", momentum)
-        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
-        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.moving_mean_initializer = initializers.get(
+            moving_mean_initializer, "zeros", "BatchNormalization: moving_mean_initializer"
+        )
+        self.moving_variance_initializer = initializers.get(
+            moving_variance_initializer, "ones", "BatchNormalization: moving_variance_initializer"
+        )
 
     def build(self, input_shape: Shape) -> None:
         """Make the weights; ValueError when the number of features is not known."""

@@ -286,8 +286,8 @@ class RNN(SequenceLayer):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments; TypeError when the cell is no layer and has no config."""
         config = {**super().get_config(), **self._sequence_config(), "cell": serialize_layer(self.cell)}
-        if self.generation != "keras3" or self.time_major:
-            config["generation"] = self.generation  # Keras 3 itself has no time_major
+        if self.generation == "keras3" and self.time_major:
+            config["generation"] = self.generation  # time_major alone would speak for Keras 2
         return config
 
     def clone(self, **changes: Any) -> "RNN":

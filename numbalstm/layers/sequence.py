@@ -9,6 +9,8 @@ from numbalstm import checks
 from numbalstm.backends import arguments
 from numbalstm.layers.base import Layer
 from numbalstm.layers.symbolic import is_shape, leaves, map_leaves
+from numbalstm.streaming import Stream
+from numbalstm.streaming.stages import Source
 
 
 class SequenceLayer(Layer):
@@ -65,6 +67,8 @@ class SequenceLayer(Layer):
 
     def _sequence_shape(self, input_shape: Any) -> tuple[int | None, int | None, tuple[int | None, ...]]:
         """Return batch, time and what follows, from the shape of an input or shapes of sequences or of [x, states]."""
+        if not is_shape(input_shape) and not all(is_shape(item) for item in input_shape):
+            raise ValueError(f"{self.place}: a shape must hold integers and None, got {tuple(input_shape)}.")
         if not is_shape(input_shape):
             first = tuple(input_shape[0])
             if not (len(input_shape) > 1 and self._is_sequence_first(first)):
@@ -72,6 +76,8 @@ class SequenceLayer(Layer):
             input_shape = first
         if len(input_shape) < 3:
             raise ValueError(f"{self.place}: the input must have at least 3 axes, got shape {tuple(input_shape)}.")
+        if any(size is not None and size < 0 for size in input_shape):
+            raise ValueError(f"{self.place}: a shape must hold no negative size, got {tuple(input_shape)}.")
         first, second, *rest = input_shape
         return (second, first, tuple(rest)) if self.time_major else (first, second, tuple(rest))
 
@@ -236,6 +242,36 @@ class SequenceLayer(Layer):
         if self.stateful:
             rounded = map_leaves(self.policy.to_variable, states) if self.policy.half else states
             self._states = map_leaves(lambda state: np.array(state, self.policy.variable), rounded)
+
+    # Streams
+
+    def stream(self, batch: int = 1, *, threads: int | None = None) -> Stream:
+        """Return a stream: this layer step by step, its states in place.
+
+        Parameters
+        ----------
+        batch : int, default 1
+            Sequences that advance side by side.
+        threads : int, optional
+            Most threads to use.  None: `numbalstm.set_threads`, as it is now.
+
+        Returns
+        -------
+        Stream
+            Starts from zeros, whatever states a stateful layer keeps.
+
+        Raises
+        ------
+        ValueError
+            When the layer is not built, or goes backwards.
+        """
+        return Stream(self, batch, threads=threads)
+
+    def stream_source(self) -> Source:
+        """Return what `Stream` and `StreamPool` need of this layer."""
+        from numbalstm.layers.streams import source_of_layer
+
+        return source_of_layer(self)
 
     def _sequence_config(self) -> dict[str, Any]:
         """Return these options as a config of the layer's generation holds them."""

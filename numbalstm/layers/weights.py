@@ -1,11 +1,13 @@
 """The weights of a layer and of the layers inside it."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from numbalstm import checks, dtypes
+from numbalstm.initializers.base import FromArray
 from numbalstm.parameters import Weight
 
 
@@ -90,17 +92,26 @@ class WeightHolder:
         Returns
         -------
         Weight
+
+        Raises
+        ------
+        ValueError
+            When the initializer is an array of another shape.
         """
         shape, dtype = tuple(shape), self.policy.variable
-
-        def initialize() -> np.ndarray:
-            value = self.policy.to_variable(initializer(shape, dtype))
-            checks.shape(self.place, f"the initial {name}", value, shape)
-            return value
-
+        if isinstance(initializer, FromArray):
+            checks.shape(self.place, f"the initial {name}", initializer.array, shape)
+        initialize = partial(self._initial_value, name, initializer, shape, dtype)  # unlike a closure, can be pickled
         weight = LayerWeight(name, shape, dtype, initialize, trainable, regularizer, constraint)
         self._own_weights.append(weight)
         return weight
+
+    def _initial_value(
+        self, name: str, initializer: Callable[..., np.ndarray], shape: tuple[int, ...], dtype: np.dtype
+    ) -> np.ndarray:
+        value = self.policy.to_variable(initializer(shape, dtype))
+        checks.shape(self.place, f"the initial {name}", value, shape)
+        return value
 
     @property
     def sublayers(self) -> Sequence["WeightHolder"]:
@@ -174,6 +185,8 @@ class WeightHolder:
             When the count or a shape differs, or the layer is not built.
         """
         owners = {id(weight): (layer, weight) for layer, weight in self.owned_weights()}
+        if not hasattr(weights, "__len__"):
+            raise TypeError(f"{self.place}: weights must be a list of arrays, got {checks.describe(weights)}.")
         if len(weights) != len(owners):
             hint = "" if self.built else " The layer is not built yet: call it, or build(input_shape), first."
             raise ValueError(f"{self.place}: expected {len(owners)} weight arrays, got {len(weights)}.{hint}")
