@@ -1,5 +1,6 @@
 """Sizes, seeded data, pinned threads, and plain NumPy to check against."""
 
+import inspect
 import os
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -44,10 +45,19 @@ def layer(weights, dtype, **arguments):
     return nl.LSTM(units, dtype=dtype, input_shape=(None, features), weights=weights, **arguments)
 
 
+TOLERANCES = {"float64": 1e-10, "float32": 2e-5, "bfloat16": 2e-2, "int8": 5e-2}
+
+
 def check(found, wanted, dtype):
     """Stop the benchmark when the result that it is about to time is wrong."""
-    tolerance = 1e-10 if dtype == "float64" else 2e-5
+    tolerance = TOLERANCES[dtype]
     np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
+
+
+def needs(*options):
+    """Skip the benchmark where `LSTM` does not take these arguments: an older commit."""
+    if missing := set(options) - set(inspect.signature(nl.LSTM.__init__).parameters):
+        raise NotImplementedError(f"LSTM takes no {', '.join(sorted(missing))}")
 
 
 def use_threads(count):

@@ -1,6 +1,6 @@
 """Time of the forward pass."""
 
-import numpy as np
+import numbalstm as nl
 
 from . import LATENCY, ODD, THROUGHPUT, check, data, expected, layer, use_threads
 
@@ -21,25 +21,6 @@ class Layer:
         self.layer(self.x)
 
 
-class MaskedLayer:
-    """One layer over right-padded sequences of very different lengths."""
-
-    param_names = ("batch_time_features_units", "threads")
-    params = ([THROUGHPUT, ODD], [1, 2])
-
-    def setup(self, size, threads):
-        use_threads(threads)
-        self.x, weights = data(size, "float32")
-        lengths = np.random.default_rng(7).integers(1, size[1] + 1, size[0])
-        self.mask = np.arange(size[1]) < lengths[:, None]
-        self.layer = layer(weights, "float32", return_sequences=False)
-        wanted = expected(self.x, weights)[np.arange(size[0]), lengths - 1]
-        check(self.layer(self.x, mask=self.mask), wanted, "float32")
-
-    def time_call(self, size, threads):
-        self.layer(self.x, mask=self.mask)
-
-
 class Stack:
     """Two layers in a model, through `predict`."""
 
@@ -47,8 +28,6 @@ class Stack:
     params = ([LATENCY, THROUGHPUT], [1, 2])
 
     def setup(self, size, threads):
-        import numbalstm as nl
-
         use_threads(threads)
         self.x, first = data(size, "float32")
         _, second = data((*size[:2], size[3], size[3]), "float32")

@@ -18,3 +18,19 @@ class Sequence:
 
     def peakmem_call(self, timesteps):
         self.layer(self.x)
+
+
+class Weights:
+    """One step of a wide layer: the weights, and the copy that is packed for the kernels."""
+
+    param_names = ("units",)
+    params = ([128, 512, 1024],)
+
+    def setup(self, units):
+        use_threads(1)
+        self.x, weights = data((1, 1, 64, units), "float32")
+        self.layer = layer(weights, "float32")
+        check(self.layer(self.x), expected(self.x, weights)[:, -1], "float32")
+
+    def peakmem_call(self, units):
+        self.layer(self.x)

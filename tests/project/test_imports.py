@@ -14,10 +14,12 @@ FLOORS = {
     "activations": 1, "initializers": 1, "regularizers": 1, "constraints": 1, "parameters": 1, "objects": 1,
     "backends": 2,
     "functional": 3,
+    "streaming": 3.5,
     "layers": 4,
     "models": 5,
     "io": 6,
-    "cli": 7, "plot": 7, "demo": 7, "doctor": 7, "datafiles": 7, "prediction": 7, "inspection": 7, "__main__": 7,
+    "cli": 7, "plot": 7, "demo": 7, "doctor": 7, "datafiles": 7, "prediction": 7, "inspection": 7, "startup": 7,
+    "__main__": 7,
 }  # fmt: skip
 CORE = {"numpy", "numba", "llvmlite"}
 OPTIONAL = {"matplotlib", "rich"}
