@@ -33,11 +33,14 @@ _HOMES = {
     "SpatialDropout1D": "layers",
     "Model": "models",
     "Sequential": "models",
+    "Stream": "streaming",
+    "StreamPool": "streaming",
     "load_model": "io.keras",
     "load_weights": "io.keras",
     "ModelFileError": "io.errors",
     "set_threads": "settings",
     "get_threads": "settings",
+    "warmup": "startup",
 }
 _MODULES = {"activations", "constraints", "functional", "initializers", "io", "layers", "models", "regularizers"}
 

@@ -1,4 +1,4 @@
-"""The command `numbalstm`: demo, predict, info, doctor.
+"""The command `numbalstm`: demo, predict, info, warmup, doctor.
 
 A user's mistake is one line on standard error and exit status 2; a traceback means a defect of numbalstm.
 """
@@ -91,6 +91,10 @@ def parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="show the layers of a model file, and what is not supported")
     info.add_argument("model", metavar="MODEL", type=Path, help="a .keras or .h5 file")
     info.set_defaults(command=_info)
+
+    warmup = commands.add_parser("warmup", help="compile ahead, so that later processes start quickly")
+    warmup.add_argument("--dtype", nargs="+", default=["float32"], metavar="TYPE", help="float32, float64; float32")
+    warmup.set_defaults(command=_warmup)
 
     doctor = commands.add_parser("doctor", help="show what numbalstm finds on this machine")
     doctor.set_defaults(command=_doctor)
@@ -237,6 +241,18 @@ def _info(options: argparse.Namespace) -> None:
 def _escaped(text: str) -> str:
     """Keep what a file says from being read as markup or as commands of the terminal."""
     return require("rich.markup", "cli").escape("".join(c if c.isprintable() else "?" for c in text))
+
+
+def _warmup(options: argparse.Namespace) -> None:
+    _check_vectors()
+    from numbalstm.startup import warmup
+
+    print("compiling what is not there yet (a minute at most)", file=sys.stderr)
+    try:
+        done = warmup(options.dtype, progress=lambda step: print(step, flush=True))
+    except ValueError as error:
+        raise UserError(error) from error
+    print(f"{done.seconds:.2f} s, " + (f"not kept: {done.problem}" if done.problem else f"kept in {done.folder}"))
 
 
 def _doctor(options: argparse.Namespace) -> None:

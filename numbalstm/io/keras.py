@@ -1,15 +1,20 @@
 """Models and weights in the files of Keras: ``.keras`` archives and HDF5, of Keras 3 and Keras 2."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from numbalstm import checks
 from numbalstm.io import keras_config, keras_weights
 from numbalstm.io.errors import ModelFileError
 from numbalstm.io.hdf5 import Hdf5File
 from numbalstm.io.hdf5_format import SIGNATURE as HDF5_SIGNATURE
 from numbalstm.io.keras_zip import KerasArchive
 from numbalstm.layers import deserialize
+from numbalstm.layers.lstm_weights import LSTMWeights
+from numbalstm.models import Model, Sequential
+from numbalstm.parameters import check_narrow
 
 CONFIG_NAME = "config.json"
 METADATA_NAME = "metadata.json"
@@ -18,7 +23,7 @@ WEIGHTS_NAME = "model.weights.h5"
 _ZIP_SIGNATURE = b"PK\x03\x04"
 
 
-def load_model(path: str | os.PathLike) -> Any:
+def load_model(path: str | os.PathLike, *, weights_dtype: str | None = None, compute_dtype: str | None = None) -> Any:
     """Load a model trained in Keras.
 
     Parameters
@@ -26,6 +31,10 @@ def load_model(path: str | os.PathLike) -> Any:
     path : str or path
         A ``.keras`` archive, or an HDF5 file of a whole model (``.h5``) of Keras 2 or Keras 3.  The content decides
         between the two, not the name.
+    weights_dtype : {"bfloat16", "int8"}, optional
+        Store the weights of all LSTM layers narrower, for faster and less exact inference: see `LSTM.weights_dtype`.
+    compute_dtype : {"bfloat16"}, optional
+        Let all LSTM layers multiply in bfloat16: see `LSTM.compute_dtype`.
 
     Returns
     -------
@@ -39,6 +48,8 @@ def load_model(path: str | os.PathLike) -> Any:
         named with its place before anything is built.
     FileNotFoundError, PermissionError
         When the file cannot be opened.
+    ValueError
+        When `weights_dtype` or `compute_dtype` is unknown, or the model does not compute in float32.
 
     Notes
     -----
@@ -46,7 +57,23 @@ def load_model(path: str | os.PathLike) -> Any:
     objects are refused; sizes are compared with the file before memory is taken.  NaN and infinite weights are loaded
     as they are.
     """
-    path = Path(path)
+    check_narrow("load_model", weights_dtype, compute_dtype)
+    model = _load_model(Path(path))
+    if (weights_dtype, compute_dtype) != (None, None):
+        for layer in _lstms_of(model):
+            layer.set_narrow(weights_dtype, compute_dtype)
+    return model
+
+
+def _lstms_of(layer: Any) -> Iterator[LSTMWeights]:
+    """Yield the LSTM layers and cells inside a layer or model."""
+    if isinstance(layer, LSTMWeights):
+        yield layer
+    for inner in layer.sublayers:
+        yield from _lstms_of(inner)
+
+
+def _load_model(path: Path) -> Any:
     if _kind(path) == "hdf5":
         with Hdf5File(path, str(path)) as file:
             text = file.text("", "model_config")
@@ -81,11 +108,15 @@ def load_weights(model: Any, path: str | os.PathLike) -> None:
     ------
     ModelFileError
         When the file is damaged or its arrays do not fit the model; the model is unchanged then.
+    TypeError
+        When `model` is no model.
     ValueError
         When the model is not built.
     FileNotFoundError, PermissionError
         When the file cannot be opened.
     """
+    if not isinstance(model, (Model, Sequential)):
+        raise TypeError(f"load_weights: model must be a Sequential or Model, got {checks.describe(model)}.")
     if not model.built:
         raise ValueError(f"{model.place}: is not built, so its weights have no shapes yet. Build it or call it first.")
     path = Path(path)

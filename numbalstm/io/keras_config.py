@@ -167,6 +167,8 @@ def _refusal(layer: Mapping[str, Any]) -> str:
     try:
         find_class(layer)
     except ValueError:
+        if ".ops" in str(layer.get("module")):
+            return f"is the array function {name[:80]}, no layer, which numbalstm does not support."
         return f"is a {name[:80]}, which numbalstm does not support."
     return ""
 

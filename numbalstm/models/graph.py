@@ -68,10 +68,13 @@ class Graph:
         self, place: str, inputs: Sequence[SymbolicTensor], outputs: Sequence[SymbolicTensor], generation: str
     ) -> None:
         self.place, self.generation = place, generation
+        # The nodes before the ends: a copy or pickle then follows the graph, instead of recursing back from its end.
+        self.nodes, self.layers = _ordered(place, list(inputs), list(outputs))
         self.inputs, self.outputs = list(inputs), list(outputs)
-        self.nodes, self.layers = _ordered(place, self.inputs, self.outputs)
-        self._slots = {id(tensor): slot for slot, tensor in enumerate(self._tensors())}
-        self._steps = self._plan()
+        slots = {id(tensor): slot for slot, tensor in enumerate(self._tensors())}
+        self._size = len(slots)
+        self._ends = [slots[id(tensor)] for tensor in self.outputs]
+        self._steps = self._plan(slots)
 
     def _tensors(self) -> Iterator[SymbolicTensor]:
         yield from self.inputs
@@ -79,7 +82,7 @@ class Graph:
         for node in self.nodes:
             yield from (tensor for tensor in node.outputs if id(tensor) not in given)
 
-    def _plan(self) -> list[_Step]:
+    def _plan(self, slots: dict[int, int]) -> list[_Step]:
         numbers = {id(layer): number for number, layer in enumerate(self.layers)}
         given = {id(tensor) for tensor in self.inputs}
         calls = [node for node in self.nodes if not {id(tensor) for tensor in node.outputs} <= given]
@@ -87,10 +90,10 @@ class Graph:
         for node in calls:
             layer = node.layer
             place = f"{self.place}, layer {numbers[id(layer)]} {layer.name!r} ({type(layer).__name__})"
-            steps.append(_Step(node, self._slots, given, self.generation, place))
-        kept = {self._slots[id(tensor)] for tensor in self.outputs}
+            steps.append(_Step(node, slots, given, self.generation, place))
+        kept = set(self._ends)
         for step, node in zip(reversed(steps), reversed(calls), strict=True):
-            used = {self._slots[id(tensor)] for tensor in (*node.inputs, *node.outputs)}
+            used = {slots[id(tensor)] for tensor in (*node.inputs, *node.outputs)}
             step.dead = sorted(used - kept)
             kept |= used
         return steps
@@ -116,15 +119,14 @@ class Graph:
         an LSTM with a symbolic `initial_state` sees no mask.  A `training` argument fixed in the graph yields to the
         model's in Keras 3 and stands above it in Keras 2.  An array is dropped after its last use.
         """
-        values: list[Any] = [None] * len(self._slots)
-        known: list[Any] = [None] * len(self._slots)
+        values: list[Any] = [None] * self._size
+        known: list[Any] = [None] * self._size
         values[: len(self.inputs)], known[: len(self.inputs)] = arrays, masks
         for step in self._steps:
             self._call(step, values, known, training)
             for slot in step.dead:
                 values[slot] = known[slot] = None
-        slots = [self._slots[id(tensor)] for tensor in self.outputs]
-        return [values[slot] for slot in slots], [known[slot] for slot in slots]
+        return [values[slot] for slot in self._ends], [known[slot] for slot in self._ends]
 
     def _call(self, step: _Step, values: list, known: list, training: bool | None) -> None:
         layer, source = step.layer, step.args[0]
@@ -156,7 +158,7 @@ class Graph:
 
     def shapes(self, shapes: Sequence[Any]) -> list[Any]:
         """Return the outputs' shapes for inputs of these shapes."""
-        known: list[Any] = [None] * len(self._slots)
+        known: list[Any] = [None] * self._size
         known[: len(self.inputs)] = [_Shape(shape) for shape in shapes]
         for step in self._steps:
             arguments = [map_leaves(_bare, _filled(argument, known)) for argument in step.args]
@@ -165,7 +167,7 @@ class Graph:
             for slot, shape in zip(step.outputs, found, strict=True):
                 if slot is not None:
                     known[slot] = shape
-        return [known[self._slots[id(tensor)]].shape for tensor in self.outputs]
+        return [known[slot].shape for slot in self._ends]
 
 
 class _Shape:

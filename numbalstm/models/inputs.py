@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from numbalstm import checks, dtypes
+from numbalstm.backends.arguments import as_array
 from numbalstm.layers.symbolic import SymbolicTensor, is_shape
 
 
@@ -56,7 +57,8 @@ def _by_name(place: str, given: Mapping[str, Any], names: Sequence[str]) -> list
 def as_input(place: str, name: str, given: Any, tensor: SymbolicTensor, checks_sizes: bool) -> np.ndarray:
     """Return what was given for one input as an array of its type and number of axes.
 
-    A last axis of size 1 is added or dropped where that makes the number of axes right, as in Keras.
+    A last axis of size 1 is added or dropped where that makes the number of axes right, as in Keras.  A batch size that
+    the model was made with binds its stateful layers alone, and these check it themselves.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def as_input(place: str, name: str, given: Any, tensor: SymbolicTensor, checks_s
     TypeError
         When what was given is no array of real numbers.
     """
-    array = given if isinstance(given, np.ndarray) else np.asarray(given)
+    array = given if isinstance(given, np.ndarray) else as_array(place, f"input {name!r}", given)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{place}: input {name!r} must be an array of real numbers, got dtype {array.dtype}.")
     expected, shape = tensor.shape, array.shape
@@ -74,7 +76,7 @@ def as_input(place: str, name: str, given: Any, tensor: SymbolicTensor, checks_s
     elif len(shape) == len(expected) + 1 and shape[-1] == 1:
         array = array[..., 0]
     fits = array.ndim == len(expected) and (
-        not checks_sizes or all(want in (None, size) for want, size in zip(expected, array.shape, strict=True))
+        not checks_sizes or all(want in (None, size) for want, size in zip(expected[1:], array.shape[1:], strict=True))
     )
     if not fits:
         raise ValueError(

@@ -7,11 +7,14 @@ import numpy as np
 
 from numbalstm import checks
 from numbalstm.layers.base import GENERATIONS, Layer, register_layer, unique_name
+from numbalstm.layers.streams import source_of_graph
 from numbalstm.layers.symbolic import SymbolicTensor, leaves, map_leaves
 from numbalstm.models import config_reader, config_writer, prediction
 from numbalstm.models.graph import Graph
 from numbalstm.models.inputs import as_input, in_order
 from numbalstm.models.summary import print_summary
+from numbalstm.streaming import Stream
+from numbalstm.streaming.stages import Source
 
 
 class BaseModel(Layer):
@@ -252,7 +255,7 @@ class BaseModel(Layer):
         outputs = self(inputs, training=False) if batch_size is None else self.predict(inputs, batch_size)
         return dict(zip(self.output_names, leaves(outputs), strict=True))
 
-    # States, text
+    # States, streams, text
 
     @property
     def stateful(self) -> bool:
@@ -265,6 +268,31 @@ class BaseModel(Layer):
             layer.reset_state()
 
     reset_state = reset_states
+
+    def stream(self, batch: int = 1, *, threads: int | None = None) -> Stream:
+        """Return a stream: this model step by step, its states in place.
+
+        Parameters
+        ----------
+        batch : int, default 1
+            Sequences that advance side by side.
+        threads : int, optional
+            Most threads to use.  None: `numbalstm.set_threads`, as it is now.
+
+        Returns
+        -------
+        Stream
+
+        Raises
+        ------
+        ValueError
+            When the model is not built, is no chain, or has a layer that needs more than the steps so far.
+        """
+        return Stream(self, batch, threads=threads)
+
+    def stream_source(self) -> Source:
+        """Return what `Stream` and `StreamPool` need of this model."""
+        return source_of_graph(self.place, self.graph)
 
     def summary(self, line_length: int | None = None, print_fn: Callable[[str], Any] | None = None) -> None:
         """Print a table of the layers, their output shapes and parameters, and the totals.

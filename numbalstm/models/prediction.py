@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from numbalstm import checks
+from numbalstm.backends.arguments import as_array
 from numbalstm.layers.symbolic import is_shape, leaves
 from numbalstm.models.inputs import in_order
 
@@ -25,7 +26,9 @@ def predict(
     if not model.built:
         shape = model.shapes_of(x)
         model.build((min(batch_size or DEFAULT_BATCH, shape[0]), *shape[1:]) if shape and is_shape(shape) else shape)
-    arrays = [_array(item) for item in in_order(model.place, x, model.inputs, model.input_names)]
+    names = model.input_names
+    given = in_order(model.place, x, model.inputs, names)
+    arrays = [as_array(model.place, f"input {name!r}", item) for name, item in zip(names, given, strict=True)]
     total = _samples(model, arrays)
     size = _block_size(model, batch_size, total)
     checks.one_of(model.place, "verbose", verbose, (0, 1, False, True))
@@ -46,10 +49,6 @@ def predict(
     return model._nested(results) if out is None else out
 
 
-def _array(item: Any) -> np.ndarray:
-    return item if isinstance(item, np.ndarray) else np.asarray(item)
-
-
 def _samples(model: Any, arrays: list[np.ndarray]) -> int:
     """Return the number of samples that all inputs have."""
     if any(array.ndim == 0 for array in arrays):
@@ -62,8 +61,9 @@ def _samples(model: Any, arrays: list[np.ndarray]) -> int:
 
 
 def _block_size(model: Any, batch_size: int | None, total: int) -> int:
-    """Return the samples per block; a batch size that the model fixes must be met by every block."""
-    fixed = next((tensor.shape[0] for tensor in model.inputs if tensor.shape[0] is not None), None)
+    """Return the samples per block; a batch size that a stateful model fixes must be met by every block."""
+    batches = [tensor.shape[0] for tensor in model.inputs if tensor.shape[0] is not None and model.stateful]
+    fixed = batches[0] if batches else None
     if batch_size is None:
         batch_size = DEFAULT_BATCH if fixed is None else fixed
     size = checks.positive_integer(model.place, "batch_size", batch_size)

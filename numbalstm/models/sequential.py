@@ -54,6 +54,8 @@ class Sequential(BaseModel):
         self._input_layer: InputLayer | None = None
         self._chain: list[Layer] = []
         self._tensors: list[Any] = []
+        if not isinstance(layers, (list, tuple, type(None))):
+            raise TypeError(f"{self.place}: layers must be a list of layers, got {checks.describe(layers)}.")
         for layer in layers or ():
             self._append(layer)
         self._build_when_known()
@@ -120,8 +122,9 @@ class Sequential(BaseModel):
                 raise ValueError(f"{self.place}: takes one array, got inputs of shape {input_shape}.")
             batch = input_shape[0] if self.stateful else None
             source = InputLayer(batch_shape=(batch, *input_shape[1:]), dtype=self._chain[0].input_dtype)
-            # A shape taken from the first call binds no later one; the layers check what they need.
-            self._checks_sizes = False
+        # The shape of a first call binds no later one, also when Keras 3 wrote it into a file, where nothing tells it
+        # from one that was asked for; the layers check what they need.
+        self._checks_sizes = self._input_layer is not None and self.generation != "keras3"
         self._tensors = [source.tensor]
         self._extend(0)
 

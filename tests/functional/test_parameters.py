@@ -1,5 +1,8 @@
 """Weight records: shapes, types, immutability."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -109,6 +112,19 @@ def test_messages(rng, changes, error, message):
         given[name] = given[name].astype(change) if isinstance(change, type) else rng.normal(size=change)
     with pytest.raises(error, match=f"^LSTMParameters: .*{message}"):
         LSTMParameters(**given)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda record: pickle.loads(pickle.dumps(record))])
+def test_a_copy_has_no_packed_forms_of_the_original(rng, copied):
+    record = LSTMParameters(**arrays(rng))
+    record.packed["plan"] = object()
+    again = copied(record)
+    assert again.packed == {}
+    assert record.packed
+    for name, given in arrays(rng).items():
+        assert not getattr(again, name).flags.writeable
+        assert getattr(again, name).shape == given.shape
+    np.testing.assert_array_equal(again.kernel, record.kernel)
 
 
 def test_weight():

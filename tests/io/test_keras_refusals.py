@@ -282,6 +282,12 @@ def test_model_that_is_not_built(golden):
         nl.load_weights(model, golden / "keras3/frozen.weights.h5")
 
 
+def test_arguments_in_the_wrong_order(golden):
+    path = str(golden / "keras3/frozen.weights.h5")
+    with pytest.raises(TypeError, match="load_weights: model must be a Sequential or Model, got '"):
+        nl.load_weights(path, nl.Sequential([nl.Input((2, 3)), nl.LSTM(5)]))
+
+
 def test_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match="none"):
         nl.load_model(tmp_path / "none.keras")

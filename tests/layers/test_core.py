@@ -223,6 +223,17 @@ def test_repeat_vector(rng):
         nl.RepeatVector(1.5)
 
 
+def test_layer_normalization_stores_axes_in_the_order_of_keras(rng):
+    layer = nl.LayerNormalization(axis=[1, -1], dtype="float64")
+    x = sample(rng, 2, 3, 4)
+    layer.build(x.shape)
+    assert [weight.shape for weight in layer.weights] == [(4, 3), (4, 3)]
+    gamma, beta = sample(rng, 4, 3), sample(rng, 4, 3)
+    layer.set_weights([gamma, beta])
+    plain = nl.LayerNormalization(axis=[1, 2], dtype="float64")
+    np.testing.assert_allclose(layer(x), plain(x) * gamma.reshape(3, 4) + beta.reshape(3, 4), rtol=1e-12)
+
+
 # Configs, inputs
 
 
@@ -253,6 +264,32 @@ def test_config_round_trip(layer):
     assert type(again) is type(layer)
     assert again.get_config() == config
     assert again.name == layer.name
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nl.Dense(2, "rellu"), "Dense: activation: unknown activation 'rellu'. Did you mean 'relu'?"),
+        (lambda: nl.Activation("xx"), "Activation: activation: unknown activation 'xx'"),
+        (lambda: nl.Dense(2, bias_initializer="no"), "Dense: bias_initializer: unknown initializer 'no'"),
+        (lambda: nl.Dense(2, activity_regularizer="l9"), "Dense: activity_regularizer: unknown regularizer 'l9'"),
+        (lambda: nl.Embedding(3, 2, "no"), "Embedding: embeddings_initializer: unknown initializer 'no'"),
+        (lambda: nl.LayerNormalization(gamma_constraint="no"), "LayerNormalization: gamma_constraint: unknown constr"),
+        (lambda: nl.BatchNormalization(beta_initializer="no"), "BatchNormalization: beta_initializer: unknown init"),
+        (lambda: nl.Dense(2, dtype="int8"), "Dense: dtype: unknown dtype policy 'int8'"),
+    ],
+)
+def test_unknown_names_are_named_with_the_layer(make, message):
+    with pytest.raises(ValueError, match="unknown") as caught:
+        make()
+    assert str(caught.value).startswith(message)
+
+
+def test_none_is_the_default_initializer():
+    layer = nl.Dense(2, kernel_initializer=None, bias_initializer=None)
+    layer.build((None, 3))
+    assert np.ptp(layer.get_weights()[0]) > 0
+    assert not layer.get_weights()[1].any()
 
 
 def test_inputs_of_both_generations():

@@ -70,8 +70,32 @@ def test_constructor_arguments(options, kind, message):
 
 @pytest.mark.parametrize("dtype", ["float65", object, "int32"])
 def test_dtype(dtype):
-    with pytest.raises(ValueError, match="unknown dtype policy"):
+    with pytest.raises(ValueError, match=r"^LSTM: dtype: unknown dtype policy"):
         LSTM(5, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 3), "the input must have at least 3 axes, got shape (2, 3)."),
+        ((2, 6, 3.0), "a shape must hold integers and None, got (2, 6, 3.0)."),
+        ((2, 6, -3), "a shape must hold no negative size, got (2, 6, -3)."),
+        ((2, 6, None), "inputs must have shape (batch, time, features) with known features, got (2, 6, None)."),
+        ("abc", "build needs the shape (batch, time, features), got 'abc'."),
+        (None, "build needs the shape (batch, time, features), got None."),
+    ],
+)
+def test_shapes_to_build_for(shape, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared in full below
+        LSTM(5).build(shape)
+    assert str(caught.value) == f"LSTM: {message}"
+
+
+@pytest.mark.parametrize(("weight", "shape"), [("kernel", (3, 20)), ("recurrent", (5, 20)), ("bias", (20,))])
+def test_initial_arrays_of_the_wrong_shape_are_refused_at_build(weight, shape):
+    options = {f"{weight}_initializer": np.ones((*shape[:-1], 7))}
+    with pytest.raises(ValueError, match=r"LSTM: the initial \w+ must have shape .*20,?\), got \(.*7,?\)"):
+        LSTM(5, **options).build((None, None, 3))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +130,12 @@ def test_dtype(dtype):
         (X, {"initial_state": [S[:, :4], S]}, "initial_state[0] must have shape (2, 5), got (2, 4)."),
         (X, {"initial_state": [S]}, "initial_state must hold 2 arrays [h, c], got 1."),
         (X, {"initial_state": [S, S, S]}, "initial_state must hold 2 arrays [h, c], got 3."),
+        (
+            X,
+            {"mask": [[True], [True, False]]},
+            "mask cannot be made an array: setting an array element with a sequence",
+        ),
+        ([[1, 2], [3]], {}, "inputs cannot be made an array: setting an array element with a sequence"),
         (X, {"initial_state": S}, "initial_state[0] must have shape (2, 5), got (5,)."),
         (X, {"initial_state": "zeros"}, "initial_state must be a pair [h, c], got 'zeros'."),
         (
@@ -119,7 +149,7 @@ def test_call_arguments(x, options, message):
     layer = LSTM(5, input_shape=(None, 3), name="l")
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared in full below
         layer(x, **options)
-    assert str(caught.value) == f"LSTM 'l': {message}"
+    assert str(caught.value).startswith(f"LSTM 'l': {message}")
 
 
 @pytest.mark.parametrize(
@@ -177,4 +207,6 @@ def test_weights_of_the_wrong_count_or_shape():
         layer.set_weights([kernel, recurrent])
     with pytest.raises(ValueError, match=r"LSTM 'l': weight 'recurrent_kernel' must have shape \(5, 20\), got"):
         layer.set_weights([kernel, recurrent.T, bias])
+    with pytest.raises(TypeError, match="LSTM 'l': weights must be a list of arrays, got None"):
+        layer.set_weights(None)
     assert np.array_equal(layer.get_weights()[0], kernel)

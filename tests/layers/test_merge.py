@@ -71,11 +71,18 @@ def test_masks_of_merged_arrays(layer, masks, expected):
     assert found is None if expected is None else np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize(("layer", "expected"), [(nl.Add(), [[1, 1, 1]]), (nl.Add(generation="keras2"), [[1, 0, 1]])])
+def test_masks_of_arrays_that_broadcast(layer, expected):
+    x, y = np.ones((1, 3, 2), np.float32), np.ones((1, 1, 2), np.float32)
+    np.testing.assert_array_equal(layer.compute_mask([x, y], [M, np.array([[True]])]), expected)
+
+
 def test_multiply_counts_masked_elements_as_one():
     x, y = np.full((1, 3, 2), 5, np.float32), np.full((1, 3, 2), 7, np.float32)
     assert nl.Multiply()([x, y], mask=[M, N])[0, :, 0].tolist() == [5, 0, 35]
     assert nl.Multiply()([x, y], mask=[M, None])[0, :, 0].tolist() == [35, 7, 35]
     assert nl.Multiply(generation="keras2")([x, y], mask=[M, N])[0, :, 0].tolist() == [35, 35, 35]
+    assert nl.Multiply()([x, y[:, :1]], mask=[M, N[:, :1]])[0, :, 0].tolist() == [5, 0, 5]
     with pytest.raises(ValueError, match="one mask or None for each of 2 inputs"):
         nl.Multiply()([x, y], mask=[M])
 

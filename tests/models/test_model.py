@@ -166,6 +166,19 @@ def test_training_in_the_graph_and_in_the_call(generation, fixed, given, expecte
     assert probe.told[0][1] is expected
 
 
+def test_a_batch_size_binds_stateful_models_only(rng):
+    x = rng.standard_normal((7, 4, 3)).astype("f")
+    entry = nl.Input((4, 3), batch_size=2, name="x")
+    model = nl.Model(entry, nl.LSTM(2)(entry), name="m")
+    np.testing.assert_array_equal(model(x), model.layers[1](x))
+    np.testing.assert_array_equal(model.predict(x, batch_size=3), model.layers[1](x))
+    with pytest.raises(ValueError, match=r"Model 'm': input 'x' must have shape \(2, 4, 3\), got \(7, 3, 3\)"):
+        model(x[:, 1:])
+    stateful = nl.Model(entry, nl.LSTM(2, stateful=True)(entry), name="m")
+    with pytest.raises(ValueError, match=r"Model 'm', layer 1 .*: is stateful with a batch of 2, got a batch of 7"):
+        stateful(x)
+
+
 def test_stateful_layers_are_reset_at_any_depth(rng):
     inner = nl.Sequential([nl.Input((4, 3), batch_size=2), nl.LSTM(2, stateful=True)])
     x = nl.Input((4, 3), batch_size=2)

@@ -27,9 +27,21 @@ def test_built_from_an_input(rng):
     assert [layer.name for layer in model.layers] == ["memory", "answer"]
     assert model.get_layer("answer") is model.layers[1]
     with pytest.raises(
-        ValueError, match=r"Sequential 's': input '.*' must have shape \(None, None, 3\), got \(5, 7, 2\)"
+        ValueError, match=r"Sequential 's', layer 1 'memory' \(LSTM\): .*\(batch, time, 3\), got \(5, 7, 2\)"
     ):
         model(x[..., :2])
+
+
+@pytest.mark.parametrize(("generation", "steps"), [("keras3", 9), ("keras2", 5)])
+def test_sizes_of_the_call_that_built_a_saved_chain_bind_as_in_keras(rng, generation, steps):
+    first = nl.Input((5, 3), batch_size=4)  # what Keras writes for a chain that a call on (4, 5, 3) built
+    model = nl.Sequential([first, *layers()], name="s", generation=generation)
+    x = rng.standard_normal((7, 9, 3)).astype("f")
+    np.testing.assert_array_equal(model(x[:, :steps]), by_hand(model, x[:, :steps]))
+    np.testing.assert_allclose(model.predict(x[:, :steps]), by_hand(model, x[:, :steps]), rtol=1e-6)
+    if generation == "keras2":
+        with pytest.raises(ValueError, match=r"input '.*' must have shape \(4, 5, 3\), got \(7, 9, 3\)"):
+            model(x)
 
 
 def test_built_at_the_first_call_for_any_length(rng):
@@ -85,6 +97,11 @@ def test_add_and_pop(rng):
     [
         (lambda: [nl.Dense(1, name="a"), nl.Dense(2, name="a")], ValueError, "two layers have the name 'a'"),
         (lambda: [nl.Dense(1), nl.Input((2,), name="i")], ValueError, "an input can only be the first layer, got 'i'"),
+        (
+            lambda: nl.Dense(1),
+            TypeError,
+            "Sequential 's': layers must be a list of layers, got an object of type Dense",
+        ),
         (lambda: [np.tanh], TypeError, "layers must be layers or an Input, got an object of type ufunc"),
         (
             lambda: [nl.Input((3,)), nl.Dense(2), nl.LSTM(2, name="l")],
