@@ -27,7 +27,7 @@ def features() -> frozenset[str]:
 
 @cache
 def has_amx() -> bool:
-    """Whether there are tile registers for bfloat16 and the system lets this process use them: Linux wants to be asked."""
+    """Whether there are tile registers for bfloat16, and the system allows their use, for which Linux is asked."""
     if sys.platform != "linux" or not {"amx-tile", "amx-bf16", "avx512bf16"} <= features():
         return False
     request_permission, tile_data = 0x1023, 18

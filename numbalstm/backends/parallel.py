@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import numba
@@ -85,24 +86,21 @@ def run_alone(region: Callable[..., None], *args: object) -> bool:
 class Sharing:
     """Whether to let threads share the units of a batch, for which each has to keep a core to itself.
 
-    On a busy machine they wait for each other at every timestep, so after one such call the next ones go alone.
+    On a busy machine they wait for each other at every timestep, so after one such call those that follow go alone.
     """
 
-    CALLS_ALONE = 32
+    PAUSE = 0.05  # seconds: many small calls, and no large one
 
     def __init__(self) -> None:
-        self._alone = 0
+        self._alone_until = 0.0
 
     def worth_a_try(self) -> bool:
         """Return whether this call may share."""
-        if self._alone == 0:
-            return True
-        self._alone -= 1
-        return False
+        return time.monotonic() >= self._alone_until
 
     def rest(self) -> None:
         """Let the next calls go alone."""
-        self._alone = self.CALLS_ALONE
+        self._alone_until = time.monotonic() + self.PAUSE
 
 
 sharing = Sharing()

@@ -172,17 +172,21 @@ def test_workers_that_never_come_do_not_hang_the_others(rng, monkeypatch):
 
 def test_after_a_failed_attempt_the_next_calls_go_alone(rng, monkeypatch):
     monkeypatch.setattr(parallel, "sharing", parallel.Sharing())
-    parameters = weights(rng, 4, 64, "float32")
+    monkeypatch.setattr(parallel.Sharing, "PAUSE", 1000)
+    parameters = weights(rng, 4, 64)
     x = rng.standard_normal((1, 5, 4)).astype("float32")
     expected = cpu.forward(request(x, parameters)).outputs
     tile, built = plan_of(parameters, x, expected, (2, True), monkeypatch)
+    assert parallel.sharing.worth_a_try()
     parallel.sharing.rest()
-    for _ in range(parallel.Sharing.CALLS_ALONE):
-        built.h[0], built.c[...], built.flags[...] = 0, 0, -1
-        y = np.full_like(expected, np.nan)
-        cpu._run(tile, built, plan.address(x), plan.address(y))
-        assert y.tobytes() == expected.tobytes()
-        assert (built.flags == -1).all()  # nobody met at the barrier
+    assert not parallel.sharing.worth_a_try()
+    built.flags[...] = -1
+    y = np.full_like(expected, np.nan)
+    cpu._run(tile, built, plan.address(x), plan.address(y))
+    assert y.tobytes() == expected.tobytes()
+    assert (built.flags == -1).all()  # nobody met at the barrier
+    monkeypatch.setattr(parallel.Sharing, "PAUSE", 0)
+    parallel.sharing.rest()
     assert parallel.sharing.worth_a_try()
 
 

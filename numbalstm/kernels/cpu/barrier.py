@@ -19,7 +19,8 @@ LINE = 64  # bytes of a cache line
 UNDECIDED, TOGETHER, WITHDRAWN = 0, 1, 2  # the vote, first integer of the first line
 CONTENDED = 1  # index of the integer behind the vote: set when a worker kept the others waiting
 PATIENCE = 1 << 13  # looks at a flag before the vote is called off: a few milliseconds
-SPINS = 1 << 10  # looks at a flag before the processor is offered to other threads
+SPINS = 1 << 14  # looks at a flag before the processor is offered to other threads: some 20 microseconds
+LATE = SPINS + (1 << 13)  # looks after which the other worker is taken to have lost its core: some milliseconds
 
 
 @intrinsic
@@ -92,5 +93,6 @@ def wait_for_all(flags, worker, workers, stage):
         while _get(_flag(flags, other)) < stage:
             looks += 1
             if looks > SPINS:
-                _set(flags + 8 * CONTENDED, 1)
                 _offer_processor()
+            if looks > LATE:
+                _set(flags + 8 * CONTENDED, 1)
