@@ -4,12 +4,14 @@
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from numbalstm import checks, objects
 from numbalstm.kernels.formulas import FORMULAS
+from numbalstm.parametric import EQUAL, FAMILIES, FIXED
 
 GENERATIONS = ("keras3", "keras2")
 
@@ -90,6 +92,7 @@ class Activation:
         ValueError
             When the shapes differ.
         """
+        self.check_differentiable()
         where = f"activation {self.name}"
         x, dtype = _float_array(where, "x", x)
         g, _ = _float_array(where, "g", g)
@@ -97,11 +100,17 @@ class Activation:
         with np.errstate(all="ignore"):
             if self._derivative is not None:
                 return (g * self._derivative(x)).astype(dtype, copy=False)
-            if self._vjp is not None:
-                return self._vjp(x, g).astype(dtype, copy=False)
-        raise TypeError(
-            f"{where}: no derivative is known. Give the callable a method vjp(x, g) that returns the gradient for x."
-        )
+            result = np.asarray(self._vjp(x, g))
+        checks.shape(where, "the result of vjp", result, x.shape)
+        return result.astype(dtype, copy=False)
+
+    def check_differentiable(self) -> None:
+        """Raise TypeError when `vjp` cannot serve: for a callable without a ``vjp`` method."""
+        if self._derivative is None and self._vjp is None:
+            raise TypeError(
+                f"activation {self.name}: no derivative is known. "
+                "Give the callable a method vjp(x, g) that returns the gradient for x."
+            )
 
     @property
     def is_custom(self) -> bool:
@@ -116,6 +125,42 @@ class Activation:
 
     def __repr__(self) -> str:
         return f"<activation {self.name}>"
+
+
+class Parametric(Activation):
+    """An activation with numbers of its own; made by `onnx`.
+
+    Attributes
+    ----------
+    alpha : float
+    beta : float or None
+        None where the function has no such number.
+    """
+
+    __slots__ = ("alpha", "beta")
+
+    def __init__(self, name: str, alpha: float, beta: float | None) -> None:
+        numbers = {"alpha": alpha} if beta is None else {"alpha": alpha, "beta": beta}
+        family = FAMILIES[name]
+        super().__init__(name, partial(family.function, **numbers), derivative=partial(family.derivative, **numbers))
+        self.alpha, self.beta = alpha, beta
+
+    @property
+    def is_custom(self) -> bool:
+        """Whether it is a callable of the user's: no."""
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Parametric):
+            return False
+        return (self.name, self.alpha, self.beta) == (other.name, other.alpha, other.beta)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.alpha, self.beta))
+
+    def __repr__(self) -> str:
+        beta = "" if self.beta is None else f", beta={self.beta:g}"
+        return f"<activation {self.name}, alpha={self.alpha:g}{beta}>"
 
 
 # ---- over the last axis -----------------------------------------------------------------------------------------
@@ -227,6 +272,8 @@ def get(identifier: Any, generation: str = "keras3", where: str = "activation") 
     if isinstance(identifier, Activation):
         return identifier
     if isinstance(identifier, Mapping):
+        if identifier.get("class_name") == ONNX_CLASS:
+            return objects.build(where, onnx, identifier.get("config"))
         identifier = _function_name(where, identifier)
     elif callable(identifier):
         name = getattr(identifier, "__name__", type(identifier).__name__)
@@ -238,6 +285,49 @@ def get(identifier: Any, generation: str = "keras3", where: str = "activation") 
     return NAMED[names[identifier]]
 
 
+ONNX_CLASS = "OnnxActivation"
+"""Class name in the config of an activation from `onnx`; no framework has it."""
+
+
+def onnx(name: str, alpha: float | None = None, beta: float | None = None) -> Activation:
+    """Return a function of the ONNX operator LSTM.
+
+    Parameters
+    ----------
+    name : str
+        Relu, Sigmoid, Softplus, Softsign, Tanh; or, with numbers: Affine alpha x + beta; Elu x (x >= 0), else
+        alpha (e^x - 1); HardSigmoid clip(alpha x + beta, 0, 1); LeakyRelu x (x >= 0), else alpha x; ScaledTanh
+        alpha tanh(beta x); ThresholdedRelu x (x >= alpha), else 0.
+    alpha, beta : float, optional
+        None is the function's default: Elu 1, HardSigmoid 0.2 and 0.5, LeakyRelu 0.01, ThresholdedRelu 1.
+
+    Raises
+    ------
+    ValueError
+        When the name is unknown, a number is missing, or one is given that the function does not have.
+
+    Examples
+    --------
+    >>> float(onnx("ScaledTanh", 2.0, 0.5)(0.0)), onnx("HardSigmoid").name
+    (0.0, 'hard_sigmoid_keras2')
+    """
+    where = f"activations.onnx({name!r})"
+    if name not in FIXED and name not in FAMILIES:
+        raise checks.unknown("activations.onnx", "activation", name, (*FIXED, *FAMILIES))
+    defaults = () if name in FIXED else FAMILIES[name].defaults
+    numbers: list[float | None] = [None, None]
+    for index, (label, given) in enumerate((("alpha", alpha), ("beta", beta))):
+        if index >= len(defaults):
+            if given is not None:
+                raise ValueError(f"{where}: has no {label}, got {checks.describe(given)}.")
+        elif given is None and defaults[index] is None:
+            raise ValueError(f"{where}: needs {label}; it has no default.")
+        else:
+            numbers[index] = defaults[index] if given is None else checks.number(where, label, given)
+    same = FIXED.get(name) or EQUAL.get((name, *numbers))
+    return Parametric(name, *numbers) if same is None else NAMED[same]
+
+
 def serialize(activation: Activation | None, generation: str = "keras3") -> Any:
     """Return what a layer config of `generation` holds for an activation: its name.
 
@@ -245,6 +335,9 @@ def serialize(activation: Activation | None, generation: str = "keras3") -> Any:
     """
     if activation is None:
         return None
+    if isinstance(activation, Parametric):
+        config = {"name": activation.name, "alpha": activation.alpha, "beta": activation.beta}
+        return {"class_name": ONNX_CLASS, "config": config}
     if activation.is_custom:
         return activation.function
     return _WRITTEN_IN_KERAS2.get(activation.name, activation.name) if generation == "keras2" else activation.name

@@ -74,16 +74,15 @@ def _imports(module: str) -> bool:
 
 
 def _gpu() -> dict[str, str]:
-    from numba import cuda
+    from numbalstm.backends.cuda import dispatch
 
-    found = cuda.get_current_device().name if cuda.is_available() else "none that Numba can use"
-    return {"CUDA device": found.decode() if isinstance(found, bytes) else found, "GPU backend": "not in this version"}
+    return dispatch.describe()
 
 
 def _compiled_code() -> dict[str, str]:
-    from numbalstm.kernels.cpu.forward import run_serial
+    from numbalstm.kernels.cpu.forward import forward_jobs
 
-    folder = Path(run_serial.stats.cache_path)
+    folder = Path(forward_jobs.stats.cache_path)
     files = [path.stat().st_size for path in folder.glob("*.nb[ic]")]
     return {
         "cache": str(folder),

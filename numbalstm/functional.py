@@ -12,8 +12,20 @@ import numpy as np
 
 from numbalstm import activations, checks
 from numbalstm.activations import Activation
-from numbalstm.backends import arguments, cpu, reference
-from numbalstm.backends.interface import DeviceUnavailableError, Forward, Request, SlowPathWarning, Trace
+from numbalstm.backends import arguments, compiled_tape, cpu, reference, reference_backward
+from numbalstm.backends.cuda import dispatch as gpu
+from numbalstm.backends.interface import (
+    PLAIN,
+    Forward,
+    Gradients,
+    Recorded,
+    Request,
+    ScaledTape,
+    SlowPathWarning,
+    Tape,
+    Trace,
+    Variant,
+)
 from numbalstm.parameters import LSTMParameters
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -37,6 +49,9 @@ def lstm_forward(
     out: np.ndarray | None = None,
     device: Device = "auto",
     threads: int | None = None,
+    variant: Variant | None = None,
+    tape: bool = False,
+    checkpoint_every: int | None = None,
     where: str = "lstm_forward",
 ) -> Forward:
     """Run an LSTM over a batch of sequences.
@@ -68,6 +83,14 @@ def lstm_forward(
     device : {"auto", "cpu", "cuda"}, default "auto"
     threads : int, optional
         Most threads to use.  None: `numbalstm.set_threads`.
+    variant : Variant, optional
+        Per-gate activations, coupled gates, clipping, zoneout.  None: the plain LSTM.
+    tape : bool, default False
+        Keep what `lstm_backward` needs.  The tape refers to `x`, to the masks and to zoneout arrays, where they were
+        of the right type: leave them as they are until the last `lstm_backward`.
+    checkpoint_every : int, optional
+        With `tape`: keep the states of every so manieth step only, and compute the steps between them again in
+        `lstm_backward`, to the same bits; about sqrt(T) needs the least memory.  None: keep every step.
     where : str
         Opens the messages of errors.
 
@@ -75,12 +98,14 @@ def lstm_forward(
     -------
     Forward
         ``outputs`` (B, T, P) or (B, P); for a list of sequences a list of (T_i, P), or (B, P).
-        ``h`` (B, P) and ``c`` (B, U), the final states.
+        ``h`` (B, P) and ``c`` (B, U), the final states.  ``tape``, None without `tape`; it is no part of the tuple.
 
     Raises
     ------
     ValueError
         When a shape, a count or a dtype does not fit.
+    TypeError
+        When `tape` is set and an activation is a callable without a ``vjp`` method.
     DeviceUnavailableError
         When ``device="cuda"`` and no GPU backend is there.
 
@@ -112,8 +137,11 @@ def lstm_forward(
         mask = arguments.mask(where, mask, x)
     if initial_state is not None:
         initial_state = arguments.states(where, initial_state, parameters, len(x))
+    if variant is not None:
+        variant = arguments.variant(where, variant, x, parameters)
+    factors = None
     if dropout_masks is not None:
-        x, dropout_masks = arguments.dropout(where, dropout_masks, x, parameters)
+        x, dropout_masks, factors = arguments.dropout(where, dropout_masks, x, parameters)
     if out is not None:
         arguments.check_out(where, out, x, parameters, return_sequences)
     if device != "auto" or threads is not None:
@@ -131,8 +159,60 @@ def lstm_forward(
         dropout_masks,
         out,
         threads,
+        variant or PLAIN,
     )
-    return _compute(where, request)
+    if tape or checkpoint_every is not None:
+        return _record(where, request, tape, checkpoint_every, factors, device)
+    return _compute(where, request, device)
+
+
+def lstm_backward(
+    d_outputs: Any,
+    tape: Tape,
+    *,
+    d_h: Any = None,
+    d_c: Any = None,
+    where: str = "lstm_backward",
+) -> Gradients:
+    """Return the gradients of a pass of `lstm_forward`, for cotangents of what it returned.
+
+    Parameters
+    ----------
+    d_outputs : array_like of the outputs' shape, list of arrays where the outputs were a list, or None
+        Gradient of the loss with respect to the outputs.  None: zero.
+    tape : Tape
+        ``lstm_forward(..., tape=True).tape``.  It may be used any number of times.
+    d_h, d_c : array_like (B, P) and (B, U), optional
+        With respect to the final states, beside what `d_outputs` says of the last output.  None: zero.
+    where : str
+        Opens the messages of errors.
+
+    Returns
+    -------
+    Gradients
+        ``x`` as the input, 0 at masked steps; ``h`` and ``c`` of the initial states; ``parameters``, a dict by the
+        names of `LSTMParameters`.  New arrays of the parameters' dtype.  Dropout factors count as constants.
+
+    Raises
+    ------
+    TypeError
+        When `tape` is no tape.
+    ValueError
+        When a shape, a count or a dtype does not fit.
+
+    Notes
+    -----
+    Backpropagation through time, derived by hand: `numbalstm.backends.reference_backward`.  A step that the mask leaves
+    out passes dh and dc on; the cotangent of an output that repeats an earlier one counts for that one.
+    """
+    if not hasattr(tape, "pullback"):
+        raise TypeError(f"{where}: tape must be the tape of lstm_forward(..., tape=True), got {checks.describe(tape)}.")
+    request = tape.request
+    if d_outputs is not None:
+        d_outputs = arguments.output_cotangent(where, d_outputs, request)
+    widths = {"d_h": (d_h, request.parameters.output_size), "d_c": (d_c, request.parameters.units)}
+    d_h, d_c = (arguments.state_cotangent(where, name, *given, request) for name, given in widths.items())
+    return tape.pullback(d_outputs, d_h, d_c)
 
 
 def lstm_step(
@@ -143,6 +223,7 @@ def lstm_step(
     activation: Any = "tanh",
     recurrent_activation: Any = "sigmoid",
     dropout_masks: Any = None,
+    variant: Variant | None = None,
     where: str = "lstm_step",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run one step.
@@ -153,8 +234,8 @@ def lstm_step(
     parameters : LSTMParameters
     state : pair of array_like (B, P) and (B, U), optional
         States h and c.  None: zeros.
-    activation, recurrent_activation, dropout_masks, where
-        As in `lstm_forward`.
+    activation, recurrent_activation, dropout_masks, variant, where
+        As in `lstm_forward`, for a sequence of one step.
 
     Returns
     -------
@@ -176,6 +257,7 @@ def lstm_step(
         recurrent_activation=recurrent_activation,
         dropout_masks=dropout_masks,
         return_sequences=False,
+        variant=variant,
         where=where,
     )
     return result.h, result.c
@@ -190,6 +272,7 @@ def lstm_trace(
     activation: Any = "tanh",
     recurrent_activation: Any = "sigmoid",
     go_backwards: bool = False,
+    variant: Variant | None = None,
     where: str = "lstm_trace",
 ) -> Trace:
     """Run an LSTM over a batch and return every gate and state of every step.
@@ -198,7 +281,7 @@ def lstm_trace(
     ----------
     x : array_like (B, T, F)
         Not a list of sequences of different lengths.
-    parameters, initial_state, mask, activation, recurrent_activation, go_backwards, where
+    parameters, initial_state, mask, activation, recurrent_activation, go_backwards, variant, where
         As in `lstm_forward`.
 
     Returns
@@ -229,18 +312,53 @@ def lstm_trace(
         dropout_masks=None,
         out=None,
         threads=None,
+        variant=PLAIN if variant is None else arguments.variant(where, variant, x, parameters),
     )
     return reference.trace(request)
 
 
-def _compute(where: str, request: Request) -> Forward:
-    """Hand the request to the compiled kernels, or say why not and use the reference."""
+def _record(
+    where: str,
+    request: Request,
+    tape: bool,
+    checkpoint_every: int | None,
+    factors: np.ndarray | None,
+    device: str,
+) -> Forward:
+    """Compute the request and keep its tape; `factors` is what x was multiplied with."""
+    if not tape:
+        raise ValueError(f"{where}: checkpoint_every is for tape=True; without a tape nothing is kept.")
+    if checkpoint_every is not None:
+        checkpoint_every = checks.positive_integer(where, "checkpoint_every", checkpoint_every)
+    if gpu.takes(where, device, request, record=True, checkpoints=checkpoint_every is not None):
+        forward, kept = gpu.record(request)
+    else:
+        reason = compiled_tape.unsupported_record(request)
+        if reason is not None:
+            _warn_slow(where, reason)
+        backend = reference_backward if reason else compiled_tape
+        forward, kept = backend.record(request, checkpoint_every)
+    result = Recorded(*forward)
+    result.kept = kept if factors is None else ScaledTape(kept, factors)
+    return result
+
+
+def _compute(where: str, request: Request, device: str) -> Forward:
+    """Hand the request to a GPU or to the compiled kernels, or say why not and use the reference."""
+    if gpu.takes(where, device, request):
+        return gpu.forward(request)
     reason = cpu.unsupported(request)
     if reason is None:
         return cpu.forward(request)
+    if compiled_tape.unsupported_record(request) is None:
+        return compiled_tape.forward(request)
+    _warn_slow(where, reason)
+    return reference.forward(request)
+
+
+def _warn_slow(where: str, reason: str) -> None:
     message = f"{where}: the compiled CPU kernels do not cover {reason}; computing with the slower NumPy reference."
     warnings.warn(message, SlowPathWarning, stacklevel=caller_level())
-    return reference.forward(request)
 
 
 def caller_level() -> int:
@@ -257,8 +375,3 @@ def _check_device(where: str, device: Any, threads: Any) -> None:
     checks.one_of(where, "device", device, DEVICES)
     if threads is not None:
         checks.positive_integer(where, "threads", threads)
-    if device == "cuda":
-        raise DeviceUnavailableError(
-            f'{where}: device="cuda" was asked for, but no CUDA GPU backend is available here. '
-            'Use device="auto" (a GPU when there is one) or device="cpu".'
-        )

@@ -1,18 +1,22 @@
 """Weight records: the arrays of one LSTM, and the variables of a layer."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbalstm import checks
 from numbalstm.dtypes import round_bfloat16
-from numbalstm.kernels.cpu.packing import column_scales, to_int8
+from numbalstm.kernels.cpu.packing import column_scales, to_int8, worth_narrowing
 
 GATES = ("i", "f", "g", "o")
 """Gate order of every weight's last axis (Keras writes the candidate g as c); gate k owns columns k*U to (k+1)*U."""
 
 PEEPHOLE_GATES = ("i", "f", "o")
 """Row order of `peephole_kernel`."""
+
+
+WEIGHT_NAMES = ("kernel", "recurrent_kernel", "bias", "peephole_kernel", "projection_kernel")
+"""The arrays of an LSTM in the order of a layer's weights; those of layer normalisation follow."""
 
 
 WEIGHTS_DTYPES = (None, "bfloat16", "int8")
@@ -32,6 +36,31 @@ def check_narrow(where: str, weights_dtype: Any, compute_dtype: Any) -> tuple[st
     return weights_dtype, compute_dtype
 
 
+class Norm(NamedTuple):
+    """Weights of layer normalisation: z = LN(x K) + LN(h R) + b and h = o phi(LN(c)) (Ba, Kiros and Hinton 2016).
+
+    Each LN normalises its whole width, that is all four gates of a product together, then scales and shifts it:
+    ``gamma * (a - mean(a)) / sqrt(var(a) + epsilon) + beta``.  The state c itself is kept as it is.
+
+    Attributes
+    ----------
+    kernel_gamma, kernel_beta, recurrent_gamma, recurrent_beta : arrays (4 * units,)
+    cell_gamma, cell_beta : arrays (units,)
+    epsilon : float, default 1e-5
+    """
+
+    kernel_gamma: np.ndarray
+    kernel_beta: np.ndarray
+    recurrent_gamma: np.ndarray
+    recurrent_beta: np.ndarray
+    cell_gamma: np.ndarray
+    cell_beta: np.ndarray
+    epsilon: float = 1e-5
+
+
+NORM_ARRAYS = Norm._fields[:-1]
+
+
 class LSTMParameters:
     """The weights of one LSTM, checked and frozen.
 
@@ -47,12 +76,14 @@ class LSTMParameters:
         Rows i, f, o.  None: no peepholes.
     projection_kernel : array, (units, projection), optional
         None: the output is not projected.
+    norm : Norm, optional
+        None: no layer normalisation.
     weights_dtype : {"bfloat16", "int8"}, optional
         How the kernels store float32 `kernel` and `recurrent_kernel`, which are rounded to it here: to bfloat16 values,
-        or to 255 levels a column.  None: as they are.
+        or to 255 levels a column, a `kernel` of up to 16 KB excepted.  None: as they are.
     compute_dtype : {"bfloat16"}, optional
         Multiply bfloat16 weights by x and h rounded to bfloat16, summed in float32, where the processor has units for
-        that (AMX); elsewhere the weights alone are rounded.  None: multiply in the weights' dtype.
+        that (AMX, AVX-512 BF16); elsewhere the weights alone are rounded.  None: multiply in the weights' dtype.
 
     Attributes
     ----------
@@ -82,6 +113,7 @@ class LSTMParameters:
         "dtype",
         "features",
         "kernel",
+        "norm",
         "output_size",
         "packed",
         "peephole_kernel",
@@ -99,11 +131,14 @@ class LSTMParameters:
         *,
         peephole_kernel: Any = None,
         projection_kernel: Any = None,
+        norm: Norm | None = None,
         weights_dtype: str | None = None,
         compute_dtype: str | None = None,
     ) -> None:
         self.weights_dtype, self.compute_dtype = check_narrow("LSTMParameters", weights_dtype, compute_dtype)
-        self.kernel = self._stored(_frozen("kernel", kernel))
+        self.kernel = _frozen("kernel", kernel)
+        if self.weights_dtype != "int8" or worth_narrowing(self.kernel):
+            self.kernel = self._stored(self.kernel)
         checks.shape("LSTMParameters", "kernel", self.kernel, ("features", "4 * units"))
         self.features, width = self.kernel.shape
         if width == 0 or width % len(GATES):
@@ -119,7 +154,22 @@ class LSTMParameters:
         self.recurrent_kernel = self._stored(recurrent_kernel)
         self.bias = self._optional("bias", bias, (width,))
         self.peephole_kernel = self._optional("peephole_kernel", peephole_kernel, (len(PEEPHOLE_GATES), units))
+        self.norm = None if norm is None else self._checked_norm(norm)
         self.packed: dict = {}
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that are there, by name; those of `norm` last."""
+        named = {name: getattr(self, name) for name in WEIGHT_NAMES}
+        if self.norm is not None:
+            named |= {name: getattr(self.norm, name) for name in NORM_ARRAYS}
+        return {name: array for name, array in named.items() if array is not None}
+
+    def _checked_norm(self, norm: Norm) -> Norm:
+        epsilon = checks.number("LSTMParameters", "norm.epsilon", norm.epsilon, minimum=0.0)
+        shapes = {name: (self.units if name.startswith("cell") else len(GATES) * self.units,) for name in NORM_ARRAYS}
+        arrays = [self._checked(f"norm.{name}", getattr(norm, name), shape) for name, shape in shapes.items()]
+        return Norm(*arrays, epsilon)
 
     def _optional(self, name: str, array: Any, expected: tuple) -> np.ndarray | None:
         return None if array is None else self._checked(name, array, expected)
@@ -150,12 +200,12 @@ class LSTMParameters:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
             setattr(self, name, value)
+        for array in self.arrays.values():
+            array.flags.writeable = False
 
     def __repr__(self) -> str:
-        names = [name for name in ("bias", "peephole_kernel", "projection_kernel") if getattr(self, name) is not None]
+        names = [name for name in (*WEIGHT_NAMES[2:], "norm") if getattr(self, name) is not None]
         extras = "".join(f", {name}" for name in names)
         return f"LSTMParameters(features={self.features}, units={self.units}, dtype={self.dtype}{extras})"
 

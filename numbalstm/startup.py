@@ -58,7 +58,8 @@ def warmup(dtypes: str | Iterable[str] = ("float32",), *, progress: Callable[[St
     """Compile the kernels of inference ahead and keep them on disk, or load them when they are there.
 
     Covers LSTM layers with the default activations, streams, and dense layers, on one thread and, where this process
-    may use several, on several. Other activations and weight types are compiled at their first use.
+    may use several, on several: threads run the same code, so they add little. Other activations and weight types are
+    compiled at their first use.
 
     Parameters
     ----------
@@ -119,7 +120,6 @@ def _paths(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "dense, one thread", lambda: dense(np.zeros((2, features), dtype), weights, threads=1)
     if parallel.threads(None) > 1:
         yield "LSTM, several threads", lambda: lstm_forward(np.zeros((64, 16, features), dtype), parameters)
-        yield "dense, several threads", lambda: dense(np.zeros((1024, features), dtype), weights)
 
 
 def _run(name: str, call: Callable[[], object]) -> Step:

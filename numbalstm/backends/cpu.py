@@ -3,80 +3,79 @@
 import numpy as np
 
 from numbalstm.backends import hardware, parallel
+from numbalstm.backends.cells import Cell, cell_of, unsupported_cell
 from numbalstm.backends.interface import Forward, Request
+from numbalstm.backends.operands import packed_matrix
 from numbalstm.backends.plan import Layout, Packed, Plan, Rows, address, build, dealt_order
-from numbalstm.kernels.cpu.amx import STEP
 from numbalstm.kernels.cpu.barrier import CONTENDED, TOGETHER, UNDECIDED
-from numbalstm.kernels.cpu.forward import run_parallel, run_serial
-from numbalstm.kernels.cpu.packing import pack, pack_bfloat16, pack_int8, pack_pairs
+from numbalstm.kernels.cpu.forward import forward_jobs
+from numbalstm.kernels.cpu.packing import pack, worth_narrowing
+from numbalstm.kernels.cpu.product import PRODUCTS
+from numbalstm.kernels.launch import code_of
 from numbalstm.kernels.simd import Tile
 from numbalstm.parameters import LSTMParameters
 
-TANH, SIGMOID = 1, 2
 KEPT_PLANS = 8  # of one layer: the plans of its latest shapes
 
 
 def unsupported(request: Request) -> str | None:
-    """Why the kernels cannot serve a request, or None."""
-    for activation in (request.activation, request.recurrent_activation):
-        if activation.code is None:
-            return f"the activation {activation.name!r}"
-    parameters = request.parameters
-    if parameters.peephole_kernel is not None:
-        return "peephole connections"
-    if parameters.projection_kernel is not None:
-        return "a recurrent projection"
+    """Why this module cannot serve a request, or None; `compiled_tape` has kernels for what it cannot."""
     if request.dropout_masks is not None:
         m_x, m_h = request.dropout_masks
         if m_h is not None or (m_x is not None and m_x.ndim == 3):
             return "dropout masks of the recurrent state or of single gates"
-    return None
+    return "zoneout" if request.variant.zoneout is not None else unsupported_cell(request)
 
 
 def forward(request: Request) -> Forward:
     """Run a forward pass; the request is one that `unsupported` has no objection to."""
-    codes = (request.activation.code, request.recurrent_activation.code)
+    cell = cell_of(request)
     parameters = request.parameters
-    tile = hardware.tile(parameters.dtype, codes != (TANH, SIGMOID), parameters.weights_dtype, parameters.compute_dtype)
-    if isinstance(request.x, list):
-        return _forward_ragged(request, tile, codes)
-    if request.dropout_masks is not None and request.dropout_masks[0] is not None:
-        request = request._replace(x=request.x * request.dropout_masks[0][:, None], dropout_masks=None)
+    tile = hardware.tile(parameters.dtype, not cell.is_plain, parameters.weights_dtype, parameters.compute_dtype)
+    x, factors = request.x, request.dropout_masks and request.dropout_masks[0]
+    if factors is not None:
+        rows = zip(x, factors, strict=True)
+        x = [row * factor for row, factor in rows] if isinstance(x, list) else x * factors[:, None]
+        request = request._replace(x=x, dropout_masks=None)
+    if isinstance(x, list):
+        return _forward_ragged(request, tile, cell)
     y = _output_array(request)
     if request.mask is None:
-        result = _forward_dense(request, y, tile, codes)
+        result = _forward_dense(request, y, tile, cell)
     else:
-        result = _forward_masked(request, y, tile, codes)
+        result = _forward_masked(request, y, tile, cell)
     if request.out is not None and y is not request.out:
         request.out[...] = y
         result = result._replace(outputs=request.out)
     return result
 
 
-def _forward_dense(request: Request, y: np.ndarray, tile: Tile, codes: tuple[int, int]) -> Forward:
+def _forward_dense(request: Request, y: np.ndarray, tile: Tile, cell: Cell) -> Forward:
     """All rows have all the steps. The plan of the latest call with the same layout is used again."""
     x = request.x
     batch, steps, _ = x.shape
     threads = parallel.threads(request.threads)
-    key = ("plan", x.shape, x.strides, y.strides, request.go_backwards, codes, threads)
+    key = ("plan", x.shape, x.strides, y.strides, request.go_backwards, cell, threads)
     pool = request.parameters.packed.setdefault(key, [])
     try:
         plan = pool.pop()
     except IndexError:
         rows = Rows(np.full(batch, steps), np.arange(batch) * x.strides[0], np.arange(batch) * y.strides[0], None)
         layout = _layout(request, y, 0, 0)
-        plan = build(tile, packed_weights(request.parameters, tile), rows, layout, codes, threads)
-    _start_states(plan, request.initial_state, request.parameters.units, slice(None))
+        plan = build(
+            tile, packed_weights(request.parameters, tile), rows, layout, cell.fields(tile, request.parameters), threads
+        )
+    _start_states(plan, request.initial_state, slice(None))
     start = address(x) + (x.strides[1] * (steps - 1) if request.go_backwards else 0)
-    _run(tile, plan, start, address(y))
-    units = request.parameters.units
-    result = Forward(y, plan.h[steps & 1, :, :units].copy(), plan.c[:, :units].copy())
+    run(tile, plan, start, address(y))
+    units, outputs = request.parameters.units, request.parameters.output_size
+    result = Forward(y, plan.h[steps & 1, :, :outputs].copy(), plan.c[:, :units].copy())
     pool.append(plan)
     _forget_old_plans(request.parameters)
     return result
 
 
-def _forward_masked(request: Request, y: np.ndarray, tile: Tile, codes: tuple[int, int]) -> Forward:
+def _forward_masked(request: Request, y: np.ndarray, tile: Tile, cell: Cell) -> Forward:
     """Every row is the sequence of its real steps: masked steps are never computed."""
     x, mask = request.x, request.mask
     steps = x.shape[1]
@@ -87,7 +86,7 @@ def _forward_masked(request: Request, y: np.ndarray, tile: Tile, codes: tuple[in
     )
     first = steps - 1 if request.go_backwards else 0
     layout = _layout(request, y, address(mask) + first * mask.strides[1], mask.strides[1])
-    h, c = _run_once(request, tile, codes, rows[order], layout, order, address(x) + first * x.strides[1], address(y))
+    h, c = _run_once(request, tile, cell, rows[order], layout, order, address(x) + first * x.strides[1], address(y))
     if not request.return_sequences:
         y[lengths == 0] = 0
         if request.zero_output_for_mask:
@@ -95,9 +94,9 @@ def _forward_masked(request: Request, y: np.ndarray, tile: Tile, codes: tuple[in
     return Forward(y, h, c)
 
 
-def _forward_ragged(request: Request, tile: Tile, codes: tuple[int, int]) -> Forward:
+def _forward_ragged(request: Request, tile: Tile, cell: Cell) -> Forward:
     """A list of sequences of different lengths, where each of them lies."""
-    sequences, units = request.x, request.parameters.units
+    sequences, units = request.x, request.parameters.output_size
     itemsize = tile.dtype.itemsize
     # one layout for all: rows whose strides differ are copied
     sequences = [np.ascontiguousarray(sequence) for sequence in sequences]
@@ -118,54 +117,59 @@ def _forward_ragged(request: Request, tile: Tile, codes: tuple[int, int]) -> For
     )
     layout = Layout(-x_step if request.go_backwards else x_step, itemsize, y_step, 0, 0, 0, False)
     order = np.argsort(-lengths, kind="stable")
-    h, c = _run_once(request, tile, codes, rows[order], layout, order, 0, 0)
+    h, c = _run_once(request, tile, cell, rows[order], layout, order, 0, 0)
     return Forward(outputs, h, c)
 
 
-def _run_once(request, tile, codes, rows, layout, order, x, y):
+def _run_once(request, tile, cell, rows, layout, order, x, y):
     """Plan and run rows in the given order; the final states h and c in the order of the batch."""
-    units = request.parameters.units
-    plan = build(tile, packed_weights(request.parameters, tile), rows, layout, codes, parallel.threads(request.threads))
+    fields = cell.fields(tile, request.parameters)
+    plan = build(
+        tile, packed_weights(request.parameters, tile), rows, layout, fields, parallel.threads(request.threads)
+    )
     count = len(rows.lengths)
     ragged = count > 0 and rows.lengths[-1] != rows.lengths[0]
     place = np.empty(count, np.int64)  # of each row of the batch in the state buffers
     place[order] = dealt_order(count, plan, ragged)
-    _start_states(plan, request.initial_state, units, place)
-    _run(tile, plan, x, y)
+    _start_states(plan, request.initial_state, place)
+    run(tile, plan, x, y)
     lengths = np.empty(count, np.int64)
     lengths[order] = rows.lengths
-    return plan.h[lengths & 1, place, :units], plan.c[place, :units]
+    return plan.h[lengths & 1, place, : request.parameters.output_size], plan.c[place, : request.parameters.units]
 
 
-def _run(tile: Tile, plan: Plan, x: int, y: int) -> None:
+def run(tile: Tile, plan: Plan, x: int, y: int) -> None:
     """Run the jobs, in parallel where that is safe now."""
-    jobs, flags = plan.jobs, plan.flags
+    flags, count = plan.flags, len(plan.jobs)
+    jobs = address(plan.jobs)
+    alone = code_of(forward_jobs, tile).call
     if flags is None:
-        if len(jobs) == 1 or not parallel.run_alone(run_parallel, tile, jobs, x, y):
-            run_serial(tile, jobs, x, y)
+        if count == 1 or not parallel.run_alone(forward_jobs, tile, jobs, x, y, count):
+            alone(tile, jobs, x, y, 0, count)
         return
     if parallel.sharing.worth_a_try():
         flags[...] = UNDECIDED
-        ran = parallel.run_alone(run_parallel, tile, jobs, x, y)
+        ran = parallel.run_alone(forward_jobs, tile, jobs, x, y, count)
         done = ran and flags[0, 0] == TOGETHER
         if ran and (not done or flags[0, CONTENDED]):
             parallel.sharing.rest()
         if done:
             return
-    alone = jobs[:1].copy()
-    alone["workers"], alone["last_tile"] = 1, alone["tiles"]
-    run_serial(tile, alone, x, y)
+    job = plan.jobs[:1].copy()
+    job["workers"], job["last_tile"] = 1, job["tiles"]
+    alone(tile, address(job), x, y, 0, 1)
 
 
-def _start_states(plan: Plan, initial_state, units: int, place) -> None:
+def _start_states(plan: Plan, initial_state, place) -> None:
     """The states before the first step, in the order of the plan's rows."""
     if initial_state is None:
         plan.h[0].fill(0)
         plan.c.fill(0)
         return
     for buffer, state in zip((plan.h[0], plan.c), initial_state, strict=True):
-        buffer[:, units:] = 0
-        buffer[place, :units] = state
+        width = state.shape[1]
+        buffer[:, width:] = 0
+        buffer[place, :width] = state
 
 
 def packed_weights(parameters: LSTMParameters, tile: Tile) -> Packed:
@@ -174,8 +178,11 @@ def packed_weights(parameters: LSTMParameters, tile: Tile) -> Packed:
     found = parameters.packed.get(key)
     if found is None:
         bias = parameters.bias if parameters.bias is not None else np.zeros(4 * parameters.units, parameters.dtype)
-        kernel, kernel_columns = _packed_matrix(parameters.kernel, tile)
-        recurrent_kernel, recurrent_columns = _packed_matrix(parameters.recurrent_kernel, tile)
+        if PRODUCTS[tile.weights].scaled and not worth_narrowing(parameters.kernel):
+            kernel, kernel_columns = pack(parameters.kernel, tile.lanes), None
+        else:
+            kernel, kernel_columns = packed_matrix(parameters.kernel, tile)
+        recurrent_kernel, recurrent_columns = packed_matrix(parameters.recurrent_kernel, tile)
         found = parameters.packed[key] = Packed(
             kernel,
             recurrent_kernel,
@@ -184,19 +191,9 @@ def packed_weights(parameters: LSTMParameters, tile: Tile) -> Packed:
             recurrent_columns,
             parameters.features,
             parameters.units,
+            parameters.output_size,
         )
     return found
-
-
-def _packed_matrix(matrix: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray | None]:
-    """A weight matrix as the tile's products read it, and its columns where they have scales."""
-    if tile.weights == "native":
-        return pack(matrix, tile.lanes), None
-    if tile.weights == "bfloat16 amx":
-        return pack_pairs(matrix, tile.lanes, STEP), None
-    if tile.weights == "bfloat16":
-        return pack_bfloat16(matrix, tile.lanes), None
-    return pack_int8(matrix, tile.lanes, 4 if tile.weights == "int8 dot" else 1)
 
 
 def _forget_old_plans(parameters: LSTMParameters) -> None:
@@ -216,7 +213,7 @@ def _layout(request: Request, y: np.ndarray, mask: int, mask_step: int) -> Layou
 
 def _output_array(request: Request) -> np.ndarray:
     """Where the kernel writes: the caller's array if its last axis is contiguous, else one of our own."""
-    x, units = request.x, request.parameters.units
+    x, units = request.x, request.parameters.output_size
     out = request.out
     if out is not None and out.strides[-1] == out.itemsize:
         return out

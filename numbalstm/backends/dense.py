@@ -4,8 +4,9 @@ import numpy as np
 
 from numbalstm.backends import hardware, parallel
 from numbalstm.backends.plan import address
-from numbalstm.kernels.cpu.dense import BLOCK, dense_parallel, dense_serial
+from numbalstm.kernels.cpu.dense import BLOCK, DENSE, dense_jobs
 from numbalstm.kernels.cpu.packing import aligned
+from numbalstm.kernels.launch import code_of
 
 WORTH_A_THREAD = 4_000_000  # multiply-adds: some 40 microseconds of work
 
@@ -56,9 +57,20 @@ def dense(x: np.ndarray, weights: DenseWeights, threads: int | None = None) -> n
     workers = 1
     if rows * weights.features * weights.units > WORTH_A_THREAD:
         workers = min(parallel.threads(threads), rows)
-    z = aligned((workers, BLOCK, 4 * tile.lanes), x.dtype)
-    where = (address(x), address(weights.kernel), address(weights.bias), address(y), address(z))
-    sizes = (rows, weights.features, weights.units)
-    if workers == 1 or not parallel.run_alone(dense_parallel, tile, *where, *sizes, workers):
-        dense_serial(tile, *where, *sizes)
+    jobs, _z = dense_jobs_of(weights, rows, workers)
+    where = address(jobs), address(x), address(y)
+    if workers == 1 or not parallel.run_alone(dense_jobs, tile, *where, workers):
+        code_of(dense_jobs, tile).call(tile, *where, 0, workers)
     return y
+
+
+def dense_jobs_of(weights: DenseWeights, rows: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
+    """The jobs of the workers, and the sums that they point to."""
+    jobs = np.zeros(workers, DENSE)
+    z = aligned((workers, BLOCK, 4 * weights.tile.lanes), weights.tile.dtype)
+    for worker, job in enumerate(jobs):
+        job["first"], job["last"] = rows * worker // workers, rows * (worker + 1) // workers
+        job["z"] = address(z[worker])
+    jobs["features"], jobs["columns"] = weights.features, weights.units
+    jobs["kernel"], jobs["bias"] = address(weights.kernel), address(weights.bias)
+    return jobs, z

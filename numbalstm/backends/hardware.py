@@ -27,8 +27,8 @@ def features() -> frozenset[str]:
 
 @cache
 def has_amx() -> bool:
-    """Whether there are tile registers for bfloat16, and the system allows their use, for which Linux is asked."""
-    if sys.platform != "linux" or not {"amx-tile", "amx-bf16", "avx512bf16"} <= features():
+    """Whether there are tile registers, and the system allows their use, for which Linux is asked."""
+    if sys.platform != "linux" or "amx-tile" not in features():
         return False
     request_permission, tile_data = 0x1023, 18
     system_call = ctypes.CDLL(None, use_errno=True).syscall
@@ -50,6 +50,13 @@ def vector_bytes() -> int:
     return forced or widest
 
 
+def _units(on_vectors: str, on_amx: str) -> str:
+    """What a processor with these extensions multiplies narrow operands with: the end of a tile's `weights`."""
+    if vector_bytes() != 64 or on_vectors not in features():
+        return ""
+    return " amx" if on_amx in features() and has_amx() else " dot"
+
+
 @cache
 def tile(
     dtype: np.dtype, any_activation: bool, weights_dtype: str | None = None, compute_dtype: str | None = None
@@ -58,8 +65,8 @@ def tile(
     width = vector_bytes()
     many_registers = width == 64 or platform.machine().lower() in ("aarch64", "arm64")
     weights = weights_dtype or "native"
-    if weights == "int8" and width == 64 and "avx512vnni" in features():
-        weights = "int8 dot"
+    if weights == "int8":
+        weights += _units("avx512vnni", "amx-int8")
     if compute_dtype == "bfloat16":
-        weights = "bfloat16 amx" if width == 64 and has_amx() else "bfloat16"
+        weights = "bfloat16" + _units("avx512bf16", "amx-bf16")
     return Tile(dtype, width // dtype.itemsize, 6 if many_registers else 3, any_activation, weights)

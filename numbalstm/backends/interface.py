@@ -1,20 +1,57 @@
 """What a backend is given, what it returns, and how it says no.
 
-A backend is a module with two functions::
+A backend is a module with four functions::
 
     forward(request: Request) -> Forward
-    unsupported(request: Request) -> str | None      # why it cannot serve the request; None: it can
+    unsupported(request: Request) -> str | None             # why it cannot serve the request; None: it can
+    record(request: Request, checkpoint_every: int | None) -> tuple[Forward, Tape]
+    unsupported_record(request: Request) -> str | None      # why it cannot record the request
 
 `functional` has checked everything before: a backend meets only well-formed requests and never changes their arrays
 (``out`` excepted).
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from numbalstm.activations import Activation
 from numbalstm.parameters import LSTMParameters
+
+
+class Variant(NamedTuple):
+    """What a pass does that the plain LSTM does not; the defaults are the plain LSTM.
+
+    Weights of variants (peepholes, projection, layer normalisation) are fields of `LSTMParameters`.  The order of
+    everything in a step: `numbalstm.backends.reference`.
+
+    Attributes
+    ----------
+    activations : tuple of 5 Activation, or None
+        Of the gates i, f, g and o, and of the cell state on its way to the output.  None: the request's two.
+    coupled : bool
+        f = 1 - i (ONNX ``input_forget``): the forget gate has no pre-activation of its own.
+    gate_clip : float or None
+        Pre-activations of the gates are clipped to [-gate_clip, gate_clip], peepholes included (ONNX ``clip``).
+    cell_clip : float or None
+        c is clipped after its update, before the output gate's peephole and the output (TensorFlow ``cell_clip``).
+    projection_clip : float or None
+        The projected h is clipped (TensorFlow ``proj_clip``); only with a projection.
+    zoneout : (z_c, z_h) or None
+        How much of the old c, and of the old h, a step keeps: None, one float for all, or an array (B, T, U) and
+        (B, T, P), time in the order of x; a list of arrays (T_i, .) for a list of sequences (Krueger et al. 2017).
+    """
+
+    activations: tuple[Activation, ...] | None = None
+    coupled: bool = False
+    gate_clip: float | None = None
+    cell_clip: float | None = None
+    projection_clip: float | None = None
+    zoneout: tuple[Any, Any] | None = None
+
+
+PLAIN = Variant()
+"""The plain LSTM.  Every request without a variant holds this very object."""
 
 
 class Request(NamedTuple):
@@ -44,6 +81,7 @@ class Request(NamedTuple):
         Where the outputs go, of any strides; always None with a list.
     threads : int or None
         Upper limit; None: the setting.
+    variant : Variant
     """
 
     x: Any
@@ -58,10 +96,11 @@ class Request(NamedTuple):
     dropout_masks: tuple[np.ndarray | None, np.ndarray | None] | None
     out: np.ndarray | None
     threads: int | None
+    variant: Variant = PLAIN
 
 
 class Forward(NamedTuple):
-    """Result of a forward pass.
+    """Result of a forward pass; its three fields can be unpacked.
 
     Attributes
     ----------
@@ -69,11 +108,89 @@ class Forward(NamedTuple):
         In processing order.
     h, c : arrays (B, P) and (B, U)
         Final states.
+    tape : Tape or None
+        For `numbalstm.functional.lstm_backward`, where one was asked for.
     """
 
     outputs: Any
     h: np.ndarray
     c: np.ndarray
+
+    @property
+    def tape(self) -> "Tape | None":
+        """None: nothing was kept."""
+        return None
+
+
+class Recorded(Forward):
+    """A `Forward` with a tape: `kept`."""
+
+    kept: "Tape | None" = None
+
+    @property
+    def tape(self) -> "Tape | None":
+        """What `numbalstm.functional.lstm_backward` needs."""
+        return self.kept
+
+
+class Gradients(NamedTuple):
+    """What a pullback returns: the gradient of everything that went into a forward pass.
+
+    Attributes
+    ----------
+    x : array (B, T, F), or list of arrays (T_i, F)
+        0 at masked steps.
+    h, c : arrays (B, P) and (B, U)
+        Of the initial states, also where they were not given.
+    parameters : dict of str to array
+        By the names of `LSTMParameters`, those of `numbalstm.parameters.Norm` included; only weights that are there.
+    """
+
+    x: Any
+    h: np.ndarray
+    c: np.ndarray
+    parameters: dict[str, np.ndarray]
+
+
+class Tape(Protocol):
+    """What a forward pass left for its backward pass.  It never changes: it can be pulled back any number of times.
+
+    Attributes
+    ----------
+    request : Request
+        The pass it belongs to.
+    nbytes : int
+        Memory that the tape keeps beside inputs and weights.
+    """
+
+    request: Request
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def pullback(self, d_outputs: Any, d_h: np.ndarray | None, d_c: np.ndarray | None) -> Gradients:
+        """Return the gradients for cotangents of the outputs and of the final states, None for zero.
+
+        The cotangents have the shapes of the forward pass' results and its dtype; the gradients are new arrays.
+        """
+
+
+class ScaledTape:
+    """The tape of a pass whose input had been multiplied with factors."""
+
+    def __init__(self, tape: Tape, factors: np.ndarray) -> None:
+        self._tape, self._factors = tape, factors
+        self.request = tape.request
+
+    @property
+    def nbytes(self) -> int:
+        """Memory kept beside inputs and weights: the product is no input."""
+        return self._tape.nbytes + self.request.x.nbytes
+
+    def pullback(self, d_outputs: Any, d_h: np.ndarray | None, d_c: np.ndarray | None) -> Gradients:
+        """Return the gradients for cotangents of outputs and final states; None is zero."""
+        found = self._tape.pullback(d_outputs, d_h, d_c)
+        return found._replace(x=found.x * self._factors)
 
 
 class Trace(NamedTuple):
@@ -96,3 +213,9 @@ class SlowPathWarning(UserWarning):
 
 class DeviceUnavailableError(RuntimeError):
     """The device that was asked for is not there."""
+
+
+def activations_of(request: Request) -> tuple[Activation, ...]:
+    """Return the activations of i, f, g, o and of the cell state on its way to the output."""
+    rho, phi = request.recurrent_activation, request.activation
+    return request.variant.activations or (rho, rho, phi, rho, phi)

@@ -3,12 +3,14 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from typing import Any
 
 import numba
 from numba.core.compiler_lock import global_compiler_lock
 
 from numbalstm import settings
+from numbalstm.kernels.launch import code_of, launch
+from numbalstm.kernels.simd import Tile
 
 # A forked child of a parent with threads of OpenMP is ended at its first region; with those of TBB it may hang there.
 UNSAFE_AFTER_FORK = ("omp", "tbb")
@@ -71,13 +73,14 @@ def threads(limit: int | None) -> int:
     return min(wanted, allowed)
 
 
-def run_alone(region: Callable[..., None], *args: object) -> bool:
-    """Run a parallel region, or return False at once when another thread of Python is in one."""
+def run_alone(entry: Any, tile: Tile, jobs: int, x: int, y: int, count: int) -> bool:
+    """Run jobs of an entry point, one a thread; or return False at once when another thread of Python is doing so."""
+    address = code_of(entry, tile).address
     lock = _process.region
     if _process.alone or not lock.acquire(blocking=False):
         return False
     try:
-        region(*args)
+        launch(address, jobs, x, y, count)
     finally:
         lock.release()
     return True

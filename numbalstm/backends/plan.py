@@ -1,16 +1,14 @@
 """How a forward pass is cut into jobs for threads, and the buffers that the jobs share."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbalstm.kernels.cpu.amx import ROWS as AMX_ROWS
-from numbalstm.kernels.cpu.amx import STEP as AMX_STEP
-from numbalstm.kernels.cpu.amx import configuration
+from numbalstm.backends.operands import weight_fields
 from numbalstm.kernels.cpu.barrier import LINE
 from numbalstm.kernels.cpu.forward import GROUP
 from numbalstm.kernels.cpu.job import JOB
-from numbalstm.kernels.cpu.packing import aligned
+from numbalstm.kernels.cpu.packing import address, aligned
 from numbalstm.kernels.simd import Tile
 
 # The cost model, in cycles of a core with two multiply-add pipes: relative weights are all that matters.
@@ -19,6 +17,7 @@ LOAD_CYCLES = 5.0  # the four weight vectors of one k from the second-level cach
 CELL_CYCLES = 70.0  # the activations of one row of a tile
 BARRIER_CYCLES = 900.0
 FORK_CYCLES = 50000.0  # starting and joining the threads once, sleeping ones included
+SPARE = 3  # vectors behind a row of sums that `kernels.cpu.blocks.wide_panel` may write
 CHUNK_ROWS = 96  # rows of a projected chunk: its packed inputs and sums stay in the second-level cache
 
 
@@ -57,6 +56,7 @@ class Packed(NamedTuple):
     recurrent_columns: np.ndarray | None
     features: int
     units: int
+    outputs: int  # units, or the width of the projection
 
 
 class Plan(NamedTuple):
@@ -69,48 +69,46 @@ class Plan(NamedTuple):
     keep: list  # everything the jobs point to
 
 
-def address(array):
-    """First byte of an array."""
-    return array.__array_interface__["data"][0]
+def step_cycles(packed, rows, tiles, together=CHUNK_ROWS):
+    """A timestep of some rows and tiles, where the inputs of at least `together` rows are projected at once."""
+    recurrent = packed.outputs * max(ROW_CYCLES * rows, LOAD_CYCLES)
+    projection = packed.features * max(ROW_CYCLES * rows, LOAD_CYCLES * rows / max(rows, together))
+    return tiles * (recurrent + projection + rows * CELL_CYCLES)
 
 
-def _matrix_cycles(rows, tiles, depth):
-    """Multiplying `rows` rows into `tiles` tiles of weights of that depth once."""
-    return tiles * depth * max(ROW_CYCLES * rows, LOAD_CYCLES)
+def stride(width, tile):
+    """Elements of a row of states: whole vectors."""
+    return -(-width // tile.lanes) * tile.lanes
 
 
-def split(rows, steps, tiles, packed, threads):
+def split(rows, steps, tiles, packed, threads, can_share=True):
     """(workers, share_units): how many threads, and whether they share the units instead of the rows."""
-
-    def step(rows, tiles):
-        recurrent = _matrix_cycles(rows, tiles, packed.units)
-        return recurrent + tiles * rows * (CELL_CYCLES + ROW_CYCLES * packed.features)
-
-    serial = steps * step(rows, tiles)
+    serial = steps * step_cycles(packed, rows, tiles)
     best, choice = serial, (1, False)
     for workers in {2, threads} if threads > 1 else ():
         if rows >= workers:
-            by_rows = FORK_CYCLES + steps * step(-(-rows // workers), tiles)
+            by_rows = FORK_CYCLES + steps * step_cycles(packed, -(-rows // workers), tiles)
             best, choice = min((best, choice), (by_rows, (workers, False)))
-        if tiles >= workers:
-            by_units = FORK_CYCLES + steps * (step(rows, -(-tiles // workers)) + BARRIER_CYCLES)
+        if tiles >= workers and can_share:
+            by_units = FORK_CYCLES + steps * (step_cycles(packed, rows, -(-tiles // workers)) + BARRIER_CYCLES)
             best, choice = min((best, choice), (by_units, (workers, True)))
     return choice
 
 
-def build(tile: Tile, packed: Packed, rows: Rows, layout: Layout, codes: tuple[int, int], threads: int) -> Plan:
-    """Cut the work and allocate what it needs."""
+def build(tile: Tile, packed: Packed, rows: Rows, layout: Layout, cell: dict[str, Any], threads: int) -> Plan:
+    """Cut the work and allocate what it needs; `cell` are the fields of all jobs that say what a cell computes."""
     count = len(rows.lengths)
     steps = int(rows.lengths[0]) if count else 0
     tiles = packed.kernel.shape[0]
-    workers, share_units = split(count, steps, tiles, packed, threads)
-    stride = tiles * tile.lanes
-    h, c = aligned((2, count, stride), tile.dtype), aligned((count, stride), tile.dtype)
+    workers, share_units = split(count, steps, tiles, packed, threads, not cell["projection"])
+    h, c = (
+        aligned((2, count, stride(packed.outputs, tile)), tile.dtype),
+        aligned((count, stride(packed.units, tile)), tile.dtype),
+    )
     flags = aligned((workers + 1, LINE // 8), np.int64) if share_units else None
     jobs, keep = np.zeros(workers, JOB), [packed, h, c, flags]
     # ragged rows are dealt out like cards, so that every worker gets long ones and short ones
     ragged = count > 0 and rows.lengths[-1] != steps
-    row_bytes = stride * tile.dtype.itemsize
     start = 0
     for worker, job in enumerate(jobs):
         mine = rows
@@ -119,15 +117,14 @@ def build(tile: Tile, packed: Packed, rows: Rows, layout: Layout, codes: tuple[i
                 rows[worker::workers] if ragged else rows[count * worker // workers : count * (worker + 1) // workers]
             )
         _fill(job, tile, packed, mine, layout, keep)
-        job["h"], job["h_other"] = address(h[0]) + start * row_bytes, address(h[1]) + start * row_bytes
-        job["c"] = address(c) + start * row_bytes
-        job["last_tile"] = tiles
+        for name, states in (("h", h[0]), ("h_other", h[1]), ("c", c), ("c_other", c)):
+            job[name] = address(states) + start * states.strides[0]
         if share_units:
             job["first_tile"], job["last_tile"] = tiles * worker // workers, tiles * (worker + 1) // workers
             job["barrier"], job["worker"], job["workers"] = address(flags), worker, workers
         else:
             start += len(mine.lengths)
-        job["activation"], job["recurrent_activation"] = codes
+        set_cell(job, tile, cell, keep)
     return Plan(jobs, h, c, flags, keep)
 
 
@@ -140,23 +137,44 @@ def dealt_order(count, plan, ragged):
     return np.argsort(order)
 
 
+def set_cell(job, tile, cell, keep):
+    """What a cell computes, and with a projection the outputs before it and its sums."""
+    for name, value in cell.items():
+        job[name] = value
+    if cell["projection"]:
+        rows = max(int(job["rows"]), 1)
+        m = aligned((rows, int(job["state_row"])), np.uint8)
+        r = aligned((rows, int(job["h_row"]) + SPARE * tile.lanes * tile.dtype.itemsize), np.uint8)
+        keep += [m, r]
+        job["m"], job["r"], job["r_row"] = address(m), address(r), r.strides[0]
+
+
 def _fill(job, tile, packed, rows, layout, keep):
     """Everything of a job but its share of the units and its place in the state buffers."""
     count = len(rows.lengths)
+    chunk = fill(job, tile, packed, rows, layout, keep)
+    sums = len(packed.kernel) * chunk * count if chunk > 1 else min(count, GROUP)
+    z = aligned((sums, 4 * tile.lanes), tile.dtype)
+    times = np.empty(chunk * count, np.int64)
+    keep += [z, times]
+    job["z"], job["times"] = address(z), address(times)
+    job["z_tile"] = chunk * count * 4 * tile.lanes * tile.dtype.itemsize if chunk > 1 else 0
+
+
+def fill(job, tile, packed, rows, layout, keep):
+    """What a job knows without its places in the state buffers and its sums; returns its steps to project at once."""
+    count = len(rows.lengths)
     steps = int(rows.lengths[0]) if count else 0
     chunk = max(1, min(steps, CHUNK_ROWS // max(count, 1)))
-    tiles = packed.kernel.shape[0]
-    packed_x = aligned((chunk * count, packed.features), tile.dtype)
-    sums = tiles * chunk * count if chunk > 1 else min(count, GROUP)
-    # AMX blocks read 15 rows behind the last one, and write them back
-    z = aligned((sums + AMX_ROWS - 1, 4 * tile.lanes), tile.dtype)
-    z[-AMX_ROWS:] = 0
-    cursors, times = np.zeros(count, np.int64), np.empty(chunk * count, np.int64)
-    keep += [rows, packed_x, z, cursors, times]
+    packed_x, cursors = aligned((chunk * count, packed.features), tile.dtype), np.zeros(count, np.int64)
+    keep += [rows, packed_x, cursors]
     values = {
         "features": packed.features,
         "units": packed.units,
+        "outputs": packed.outputs,
         "tiles": packed.kernel.shape[0],
+        "h_row": stride(packed.outputs, tile) * tile.dtype.itemsize,
+        "state_row": stride(packed.units, tile) * tile.dtype.itemsize,
         "rows": count,
         "steps": steps,
         "padded_steps": layout.padded_steps,
@@ -172,50 +190,11 @@ def _fill(job, tile, packed, rows, layout, keep):
         "mask_step": layout.mask_step,
         "repeat_last": layout.repeat_last,
         "cursors": address(cursors),
-        "times": address(times),
-        "kernel": address(packed.kernel),
-        "recurrent_kernel": address(packed.recurrent_kernel),
-        "bias": address(packed.bias),
         "packed_x": address(packed_x),
-        "z": address(z),
+        "last_tile": packed.kernel.shape[0],
         "workers": 1,
+        **weight_fields(tile, packed, count, chunk, keep),
     }
-    for matrix in ("kernel", "recurrent"):
-        columns = getattr(packed, f"{matrix}_columns")
-        if columns is not None:
-            values[f"{matrix}_columns"] = address(columns)
-    if tile.weights == "int8 dot":
-        values |= quantised_rows(tile, packed, count, chunk, keep)
-    if tile.weights == "bfloat16 amx":
-        values |= rounded_rows(packed, count, chunk, keep)
     for name, value in values.items():
         job[name] = value
-
-
-def quantised_rows(tile, packed, count, chunk, keep):
-    """Buffers of the left operands of int8 products; whole vectors are written to each row."""
-
-    def room(rows, width):
-        octets = aligned((rows, -(-width // tile.lanes) * tile.lanes), np.uint8)
-        scales = aligned((rows,), np.float32)
-        keep.extend((octets, scales))
-        return address(octets), address(scales)
-
-    values = {}
-    for name in ("x_high", "x_low"):
-        values[name], values[f"{name}_scales"] = room(chunk * count, packed.features)
-    values["h_narrow"], values["h_scales"] = room(count, packed.units)
-    return values
-
-
-def rounded_rows(packed, count, chunk, keep):
-    """Buffers of the left operands of AMX products, and the set-up of its registers."""
-
-    def room(rows, width):
-        whole_rows, whole_steps = -(-rows // AMX_ROWS) * AMX_ROWS, -(-width // AMX_STEP) * AMX_STEP
-        keep.append(aligned((whole_rows, whole_steps), np.uint16))
-        return address(keep[-1])
-
-    values = {"x_high": room(chunk * count, packed.features), "h_narrow": room(count, packed.units)}
-    keep.append(configuration())
-    return values | {"registers": address(keep[-1])}
+    return chunk

@@ -2,28 +2,21 @@
 
 import time
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import pairwise
 
-import numba
 import numpy as np
 
 from numbalstm.backends import parallel
+from numbalstm.backends.cells import cell_of_codes
 from numbalstm.backends.cpu import packed_weights
-from numbalstm.backends.dense import DenseWeights
-from numbalstm.backends.plan import (
-    CELL_CYCLES,
-    LOAD_CYCLES,
-    ROW_CYCLES,
-    Packed,
-    address,
-    quantised_rows,
-    rounded_rows,
-)
-from numbalstm.kernels.cpu.amx import ROWS as AMX_ROWS
-from numbalstm.kernels.cpu.dense import BLOCK, dense_serial
+from numbalstm.backends.dense import DenseWeights, dense_jobs_of
+from numbalstm.backends.operands import weight_fields
+from numbalstm.backends.plan import address, step_cycles
+from numbalstm.kernels.cpu.dense import dense_jobs
 from numbalstm.kernels.cpu.packing import aligned
-from numbalstm.kernels.cpu.step import STEP, step_parallel, step_serial
+from numbalstm.kernels.cpu.step import STEP, step_jobs
+from numbalstm.kernels.launch import code_of
 from numbalstm.kernels.simd import Tile
 from numbalstm.parameters import LSTMParameters
 
@@ -37,29 +30,6 @@ STILL_AWAKE = 100_000  # nanoseconds after a step
 NANOSECONDS = 0.5  # of a cycle
 PATIENCE = 200_000  # nanoseconds: a step that takes so much longer than it should waited for a thread without a core
 STEPS_ALONE = 32  # after such a step
-
-
-@cache
-def _entry(function, tile: Tile, *arguments):
-    """The compiled function itself: Numba's choice by the types of the arguments takes longer than a small step."""
-    return function.compile((numba.typeof(tile), *arguments))
-
-
-def weight_fields(tile: Tile, packed: Packed, rows: int, keep: list) -> dict[str, int]:
-    """The fields of a job that say where the weights are, and the buffers for products with them."""
-    # AMX blocks read 15 rows behind the last one, and write them back
-    z = aligned((2 * rows + AMX_ROWS - 1, 4 * tile.lanes), tile.dtype)
-    z.fill(0)
-    keep += [packed, z]
-    values = {name: address(getattr(packed, name)) for name in ("kernel", "recurrent_kernel", "bias")}
-    for name in ("kernel_columns", "recurrent_columns"):
-        columns = getattr(packed, name)
-        values[name] = 0 if columns is None else address(columns)
-    if tile.weights == "int8 dot":
-        values |= quantised_rows(tile, packed, rows, 1, keep)
-    if tile.weights == "bfloat16 amx":
-        values |= rounded_rows(packed, rows, 1, keep)
-    return values | {"z": address(z)}
 
 
 class Steps:
@@ -101,6 +71,7 @@ class Steps:
 
     def set_parameters(self, layers: Sequence[LSTMParameters]) -> None:
         """Use these weights from the next step on; `cut` has to follow."""
+        self._parameters = layers
         self._packed = [packed_weights(parameters, self.tile) for parameters in layers]
 
     def cut(self, rows: int) -> None:
@@ -115,12 +86,13 @@ class Steps:
             for name, value in values.items():
                 record[name] = value
         self._bounds = bounds
-        self._serial = _entry(step_serial, self.tile, numba.typeof(self._jobs))
-        self.run = partial(self._serial, self.tile, self._jobs)
+        run = code_of(step_jobs, self.tile).call
+        self.run = self._run_alone = partial(run, self.tile, address(self._jobs), 0, 0, 0, len(self._jobs))
         cycles = self._cycles(rows)
         if self._threads > 1 and cycles > WORTH_SHARING:
-            self._parallel = _entry(step_parallel, self.tile, numba.typeof(self._jobs))
-            self._layers = [self._jobs[first:last] for first, last in pairwise(bounds)]
+            self._layers = [
+                (address(self._jobs) + first * STEP.itemsize, last - first) for first, last in pairwise(bounds)
+            ]
             self._wakes = cycles > WORTH_WAKING
             self._patience = PATIENCE + 4 * cycles * NANOSECONDS
             self._ended = self._alone = 0
@@ -140,11 +112,7 @@ class Steps:
         return int(self._jobs["h"][self._bounds[number]] != address(self._h[number]))
 
     def _cycles(self, rows: int) -> float:
-        total = 0.0
-        for packed in self._packed:
-            tiles, depth = packed.kernel.shape[0], packed.features + packed.units
-            total += tiles * (depth * max(ROW_CYCLES * rows, LOAD_CYCLES) + rows * CELL_CYCLES)
-        return total
+        return sum(step_cycles(packed, rows, len(packed.kernel), together=rows) for packed in self._packed)
 
     def _parts(self, rows: int, tiles: int) -> list[tuple[int, int, int, int]]:
         """First and last row, first and last tile of each job of a layer."""
@@ -165,11 +133,16 @@ class Steps:
         h, h_other = address(self._h[number][latest]), address(self._h[number][1 - latest])
         jobs = []
         for first, last, first_tile, last_tile in self._parts(rows, tiles):
+            z = aligned((2 * (last - first), 4 * tile.lanes), tile.dtype)
+            self._keep.append(z)
             jobs.append(
                 {
                     "features": packed.features,
                     "units": packed.units,
+                    "outputs": packed.outputs,
                     "tiles": tiles,
+                    "h_row": state_row,
+                    "state_row": state_row,
                     "rows": last - first,
                     "first_tile": first_tile,
                     "last_tile": last_tile,
@@ -178,9 +151,9 @@ class Steps:
                     "h": h + first * state_row,
                     "h_other": h_other + first * state_row,
                     "c": address(self._c[number]) + first * state_row,
-                    "activation": self._codes[number][0],
-                    "recurrent_activation": self._codes[number][1],
-                    **weight_fields(tile, packed, last - first, self._keep),
+                    **cell_of_codes(*self._codes[number]).fields(tile, self._parameters[number]),
+                    "z": address(z),
+                    **weight_fields(tile, packed, last - first, 1, self._keep),
                 }
             )
         return jobs
@@ -190,13 +163,13 @@ class Steps:
         start = time.perf_counter_ns()
         if self._alone > 0:
             self._alone -= 1
-            self._serial(self.tile, self._jobs)
+            self._run_alone()
         elif self._wakes or start - self._ended < STILL_AWAKE:
-            for jobs in self._layers:
-                if not parallel.run_alone(self._parallel, self.tile, jobs):
-                    self._serial(self.tile, jobs)
+            for jobs, count in self._layers:
+                if not parallel.run_alone(step_jobs, self.tile, jobs, 0, 0, count):
+                    code_of(step_jobs, self.tile).call(self.tile, jobs, 0, 0, 0, count)
         else:
-            self._serial(self.tile, self._jobs)
+            self._run_alone()
         self._ended = time.perf_counter_ns()
         if self._alone == 0 and self._ended - start > self._patience:
             self._alone = STEPS_ALONE
@@ -220,8 +193,7 @@ class DenseSteps:
         tile = weights.tile
         self.x = aligned((rows, weights.features), tile.dtype)
         self.y = aligned((rows, weights.units), tile.dtype)
-        z = aligned((BLOCK, 4 * tile.lanes), tile.dtype)
-        self._keep = (weights, z)
-        numbers = [address(array) for array in (self.x, weights.kernel, weights.bias, self.y, z)]
-        numbers += [rows, weights.features, weights.units]
-        self.run = partial(_entry(dense_serial, tile, *[numba.int64] * len(numbers)), tile, *numbers)
+        jobs, z = dense_jobs_of(weights, rows, 1)
+        self._keep = (weights, jobs, z)
+        run = code_of(dense_jobs, tile).call
+        self.run = partial(run, tile, address(jobs), address(self.x), address(self.y), 0, 1)

@@ -6,6 +6,7 @@ made without one of its own.  Only distributions are those of Keras, never the n
 
 from numbalstm.initializers.base import Constant, Identity, Initializer, Ones, Zeros
 from numbalstm.initializers.distributions import (
+    ChronoInitializer,
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -22,6 +23,7 @@ from numbalstm.initializers.distributions import (
 from numbalstm.initializers.names import get, serialize
 
 __all__ = [
+    "ChronoInitializer",
     "Constant",
     "GlorotNormal",
     "GlorotUniform",

@@ -240,3 +240,33 @@ def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
         return size, size
     field = prod(shape[:-2])
     return shape[-2] * field, shape[-1] * field
+
+
+class ChronoInitializer(RandomInitializer):
+    """A bias for LSTM gates that start with memories of up to `max_time` steps (Tallec and Ollivier 2018).
+
+    The forget gate starts at log(u), u uniform in [1, max_time - 1), the input gate at minus the same, the candidate
+    and the output gate at 0.  As ``bias_initializer`` of an `numbalstm.LSTM` it goes before ``unit_forget_bias``.
+
+    Parameters
+    ----------
+    max_time : float, at least 2
+        Longest dependency to expect, in steps.
+    seed : int, numpy.random.Generator or None
+    """
+
+    def __init__(self, max_time: float, seed: Seed = None) -> None:
+        super().__init__(seed)
+        self.max_time = checks.number("ChronoInitializer", "max_time", max_time, minimum=2.0)
+
+    def _draw(self, shape, random):
+        if len(shape) != 1 or shape[0] % 4:
+            raise ValueError(
+                f"ChronoInitializer: shape must be (4 * units,), the bias of an LSTM, got {checks.format_shape(shape)}."
+            )
+        forget = np.log(random.uniform(1.0, self.max_time - 1.0, shape[0] // 4))
+        nothing = np.zeros_like(forget)
+        return np.concatenate([-forget, forget, nothing, nothing])
+
+    def get_config(self) -> dict:
+        return {"max_time": self.max_time, "seed": self.seed}

@@ -8,6 +8,7 @@ import numpy as np
 from numbalstm import objects
 from numbalstm.initializers.base import Constant, FromArray, FromCallable, Identity, Initializer, Ones, Zeros
 from numbalstm.initializers.distributions import (
+    ChronoInitializer,
     GlorotNormal,
     GlorotUniform,
     HeNormal,
@@ -37,6 +38,7 @@ _CLASSES = (
     (LecunUniform, "lecun_uniform"),
     (LecunNormal, "lecun_normal"),
     (Orthogonal, "orthogonal", "OrthogonalInitializer"),
+    (ChronoInitializer,),
 )
 
 NAMED: dict[str, type[Initializer]] = {name: cls for cls, *names in _CLASSES for name in (cls.__name__, *names)}

@@ -8,10 +8,11 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core.typing import signature
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import intrinsic
 
+from numbalstm.kernels.linked import linked, overload, register_jitable
 from numbalstm.kernels.simd import (
     I32,
     Vector,
@@ -32,7 +33,7 @@ LOG2_E = 1.4426950408889634
 # ---- on vectors
 
 
-@njit
+@linked
 def _split32(x):
     """n + 2**23 * 1.5, n = round(x / ln 2), and r = x - n * ln 2."""
     shifted = fma(x, LOG2_E, 12582912.0)
@@ -40,14 +41,14 @@ def _split32(x):
     return shifted, n, fma(n, 2.12194440054690583e-4, fma(n, -0.693359375, x))
 
 
-@njit
+@linked
 def _split64(x):
     shifted = fma(x, LOG2_E, 6755399441055744.0)
     n = shifted - 6755399441055744.0
     return shifted, n, fma(n, -1.90821492927058770002e-10, fma(n, -6.93147180369123816490e-01, x))
 
 
-@njit
+@linked
 def _series32(r):
     """expm1(r)."""
     q = fma(r, 0.00139261835877, 0.00836317905272)
@@ -57,7 +58,7 @@ def _series32(r):
     return fma(r * r, q, r)
 
 
-@njit
+@linked
 def _series64(r):
     q = fma(r, 2.51003854955103191e-8, 2.76200884454097482e-7)
     q = fma(q, r, 2.75572684599970648e-6)
@@ -96,27 +97,29 @@ def _scaled_overload(x):
     return scaled
 
 
-@njit
+@linked
 def _vector_sigmoid(x):
     p, scale = _scaled(-_bounded(x, 1.0))
     return reciprocal(fma(scale, p, scale + 1.0))
 
 
-@njit
+@linked
 def _vector_tanh(x):
     p, scale = _scaled(_bounded(x + x, 1.0))
     grown = fma(scale, p, scale - 1.0)  # expm1(2x), so small x keep their relative precision
     return grown * reciprocal(grown + 2.0)
 
 
-@njit(forceinline=True)
+@linked(forceinline=True)
 def gated_tanh(z, x):
-    """sigmoid(z) * tanh(x) of vectors with one division, so half the price of a cell's most frequent pair."""
+    """Return sigmoid(z) * tanh(x), sigmoid(z) and tanh(x) of vectors with one division for all of them."""
     p, scale = _scaled(-_bounded(z, 0.48))
     closed = fma(scale, p, scale + 1.0)
     p, scale = _scaled(_bounded(x + x, 0.48))
     grown = fma(scale, p, scale - 1.0)
-    return grown * reciprocal(closed * (grown + 2.0))
+    more = grown + 2.0
+    inverse = reciprocal(closed * more)
+    return grown * inverse, more * inverse, grown * (closed * inverse)
 
 
 def _exponential(x):
@@ -140,7 +143,7 @@ def _exponential_overload(x):
     return exponential
 
 
-@njit
+@linked
 def _vector_expm1(x):
     p, scale = _scaled(_bounded(minimum(x, 1.0), 1.0))
     return select(less(x, 1.0), fma(scale, p, scale - 1.0), _exponential(x) - 1.0)

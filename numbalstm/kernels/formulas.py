@@ -12,9 +12,8 @@ has slope 0 at and beyond its ends, leaky_relu'(0) = 0.2.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from numba.extending import register_jitable
-
 from numbalstm.kernels.elementary import erf, exp, expm1, log1p, sigmoid, tanh
+from numbalstm.kernels.linked import register_jitable
 from numbalstm.kernels.simd import absolute, less, maximum, minimum, select
 
 SELU_SCALE = 1.0507009873554804934

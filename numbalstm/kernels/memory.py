@@ -1,10 +1,11 @@
 """Loads and stores of a kernel: whole vectors, the first lanes of one, single elements and integers, at addresses."""
 
 from llvmlite import ir
-from numba import types
+from numba import from_dtype, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from numbalstm.kernels.linked import linked
 from numbalstm.kernels.simd import BYTES, FLOAT, I32, I64, SUFFIX, broadcast, vector_type
 
 
@@ -91,6 +92,23 @@ def load_first(typingctx, tile, address, count):
     return tile.vector(tile, types.intp, types.intp), codegen
 
 
+@linked
+def load_some(tile, address, count):
+    """A vector of which `count` lanes are there; zeros behind them."""
+    if count >= lane_count(tile):
+        return load(tile, address)
+    return load_first(tile, address, count)
+
+
+@linked
+def store_some(tile, address, value, count):
+    """Those of a vector's first `count` lanes that it has; no other memory is touched."""
+    if count >= lane_count(tile):
+        store(tile, address, value)
+    else:
+        store_first(tile, address, value, count)
+
+
 @intrinsic
 def splat(typingctx, tile, scalar):
     """A scalar, cast to the element type, in every lane."""
@@ -149,6 +167,19 @@ def load_byte(typingctx, address):
     return types.int64(types.intp), lambda context, builder, sig, args: builder.zext(
         builder.load(pointer(builder, args[0], ir.IntType(8))), I64
     )
+
+
+def record_at(dtype):
+    """A function that gives the record of a structured type at an address."""
+    record = from_dtype(dtype)
+
+    @intrinsic
+    def at(typingctx, address):
+        return record(types.intp), lambda context, builder, sig, args: builder.inttoptr(
+            args[0], context.get_value_type(record)
+        )
+
+    return at
 
 
 @intrinsic

@@ -11,9 +11,11 @@ import operator
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
-from numba.extending import NativeValue, intrinsic, models, overload, register_model, unbox
+from numba.extending import NativeValue, intrinsic, models, register_model, unbox
+
+from numbalstm.kernels.linked import linked, overload
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 FLOAT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
@@ -44,11 +46,11 @@ def vector_type(v):
 class TileType(types.Type):
     """Compile-time description of a register block: see `Tile`."""
 
-    def __init__(self, dtype, lanes, rows, any_activation, weights):
+    def __init__(self, dtype, lanes, rows, any_activation, weights, tape, dropout):
         self.dtype, self.lanes, self.rows = dtype, lanes, rows
-        self.any_activation, self.weights = any_activation, weights
+        self.any_activation, self.weights, self.tape, self.dropout = any_activation, weights, tape, dropout
         self.vector = Vector(dtype, lanes)
-        super().__init__(name=f"Tile({dtype}, {lanes}, {rows}, {any_activation}, {weights})")
+        super().__init__(name=f"Tile({dtype}, {lanes}, {rows}, {any_activation}, {weights}, {tape}, {dropout})")
 
 
 class Tile:
@@ -65,13 +67,17 @@ class Tile:
         False: tanh and sigmoid, inlined. True: the activations are chosen at run time by their codes.
     weights : str
         How the packed weights are stored and multiplied: a key of `numbalstm.kernels.cpu.product.PRODUCTS`.
+    tape : bool
+        Whether gates and states of every step are kept for the backward pass.
+    dropout : bool
+        Whether x and h have factors of their own for each gate.
     """
 
-    def __init__(self, dtype, lanes, rows, any_activation=False, weights="native"):
+    def __init__(self, dtype, lanes, rows, any_activation=False, weights="native", tape=False, dropout=False):
         self.dtype, self.lanes, self.rows = np.dtype(dtype), lanes, rows
-        self.any_activation, self.weights = any_activation, weights
+        self.any_activation, self.weights, self.tape, self.dropout = any_activation, weights, tape, dropout
         element = types.float32 if self.dtype == np.float32 else types.float64
-        self._numba_type_ = TileType(element, lanes, rows, any_activation, weights)
+        self._numba_type_ = TileType(element, lanes, rows, any_activation, weights, tape, dropout)
 
 
 register_model(TileType)(models.OpaqueModel)
@@ -285,7 +291,7 @@ def _estimate(typingctx, x):
     return v(v), codegen
 
 
-@njit
+@linked
 def _newton(x, r):
     return fma(r, fma(-x, r, 1.0), r)
 

@@ -12,8 +12,9 @@ from support.requests import request, weights
 
 from numbalstm import activations
 from numbalstm.backends import cpu, parallel, plan, reference
+from numbalstm.backends.cells import PLAIN_CELL
 from numbalstm.kernels.cpu.barrier import WITHDRAWN
-from numbalstm.kernels.cpu.forward import run_parallel, run_serial
+from numbalstm.kernels.cpu.forward import forward_jobs
 from numbalstm.kernels.formulas import FORMULAS
 
 SHAPES = [
@@ -139,7 +140,8 @@ def plan_of(parameters, x, y, choice, monkeypatch):
     tile = cpu.hardware.tile(x.dtype, False)
     rows = plan.Rows(np.full(batch, steps), np.arange(batch) * x.strides[0], np.arange(batch) * y.strides[0], None)
     layout = plan.Layout(x.strides[1], x.itemsize, y.strides[1], 0, 0, 0, False)
-    built = plan.build(tile, cpu.packed_weights(parameters, tile), rows, layout, (1, 2), 2)
+    cell = PLAIN_CELL.fields(tile, parameters)
+    built = plan.build(tile, cpu.packed_weights(parameters, tile), rows, layout, cell, 2)
     built.h[0], built.c[...] = 0, 0
     return tile, built
 
@@ -152,7 +154,7 @@ def test_the_ways_to_share_work_give_the_same_bits(batch, rng, monkeypatch):
     for choice in ((1, False), (min(2, batch), False), (2, True)):
         y = np.full_like(serial, np.nan)
         tile, built = plan_of(parameters, x, y, choice, monkeypatch)
-        cpu._run(tile, built, plan.address(x), plan.address(y))
+        cpu.run(tile, built, plan.address(x), plan.address(y))
         assert y.tobytes() == serial.tobytes(), choice
 
 
@@ -163,10 +165,11 @@ def test_workers_that_never_come_do_not_hang_the_others(rng, monkeypatch):
     y = np.full_like(expected, np.nan)
     tile, built = plan_of(parameters, x, y, (3, True), monkeypatch)
     built.flags[:] = 0
-    run_serial(tile, built.jobs, plan.address(x), plan.address(y))  # one after the other: no two are ever together
+    # one after the other: no two are ever together
+    forward_jobs(tile, plan.address(built.jobs), plan.address(x), plan.address(y), 0, len(built.jobs))
     assert built.flags[0, 0] == WITHDRAWN
     assert np.isnan(y).all()
-    cpu._run(tile, built, plan.address(x), plan.address(y))  # more workers than this machine may have threads
+    cpu.run(tile, built, plan.address(x), plan.address(y))  # more workers than this machine may have threads
     assert y.tobytes() == expected.tobytes()
 
 
@@ -182,7 +185,7 @@ def test_after_a_failed_attempt_the_next_calls_go_alone(rng, monkeypatch):
     assert not parallel.sharing.worth_a_try()
     built.flags[...] = -1
     y = np.full_like(expected, np.nan)
-    cpu._run(tile, built, plan.address(x), plan.address(y))
+    cpu.run(tile, built, plan.address(x), plan.address(y))
     assert y.tobytes() == expected.tobytes()
     assert (built.flags == -1).all()  # nobody met at the barrier
     monkeypatch.setattr(parallel.Sharing, "PAUSE", 0)
@@ -196,7 +199,7 @@ def test_more_workers_than_threads_withdraw(rng, monkeypatch):
     y = np.full((1, 5, 256), np.nan, "float32")
     tile, built = plan_of(parameters, x, y, (16, True), monkeypatch)
     built.flags[:] = 0
-    run_parallel(tile, built.jobs, plan.address(x), plan.address(y))
+    assert parallel.run_alone(forward_jobs, tile, plan.address(built.jobs), plan.address(x), plan.address(y), 16)
     done = cpu.forward(request(x, parameters)).outputs
     if built.flags[0, 0] == WITHDRAWN:
         assert np.isnan(y).all()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -393,3 +394,74 @@ def test_cotangent_of_another_shape_is_refused():
 def test_unknown_module_name():
     with pytest.raises(AttributeError, match="no attribute 'tahn'"):
         activations.tahn  # noqa: B018
+
+
+# ---- with alpha and beta ----------------------------------------------------------------------------------------
+
+ONNX = {
+    ("Affine", 1.5, -0.25): lambda x: 1.5 * x - 0.25,
+    ("Elu", 0.5, None): lambda x: x if x >= 0 else 0.5 * (math.exp(x) - 1),
+    ("Elu", None, None): lambda x: x if x >= 0 else math.exp(x) - 1,
+    ("HardSigmoid", 0.3, 0.4): lambda x: min(max(0.3 * x + 0.4, 0), 1),
+    ("HardSigmoid", None, None): lambda x: min(max(0.2 * x + 0.5, 0), 1),
+    ("LeakyRelu", None, None): lambda x: x if x >= 0 else 0.01 * x,
+    ("LeakyRelu", 1.75, None): lambda x: x if x >= 0 else 1.75 * x,
+    ("ScaledTanh", 1.5, 0.7): lambda x: 1.5 * math.tanh(0.7 * x),
+    ("ThresholdedRelu", None, None): lambda x: x if x >= 1 else 0,
+    ("ThresholdedRelu", -0.5, None): lambda x: x if x >= -0.5 else 0,
+    ("Relu", None, None): lambda x: max(x, 0),
+    ("Sigmoid", None, None): lambda x: 1 / (1 + math.exp(-x)),
+    ("Softplus", None, None): lambda x: math.log(1 + math.exp(x)),
+    ("Softsign", None, None): lambda x: x / (1 + abs(x)),
+    ("Tanh", None, None): math.tanh,
+}
+
+
+@pytest.mark.parametrize("call", ONNX, ids=str)
+def test_functions_of_onnx(call):
+    f, definition = activations.onnx(*call), ONNX[call]
+    points = np.array([-7.3, -2.7, -1.2, -0.6, -0.3, 0.2, 0.7, 1.4, 2.8, 6.4])
+    np.testing.assert_allclose(f(points), [definition(x) for x in points], rtol=1e-13, atol=1e-15)
+    slope = [(definition(x + 1e-6) - definition(x - 1e-6)) / 2e-6 for x in points]
+    np.testing.assert_allclose(f.vjp(points, 2 * np.ones(10)), 2 * np.array(slope), rtol=1e-8, atol=1e-9)
+    for dtype in (np.float32, np.float16):
+        assert f(points.astype(dtype)).dtype == f.vjp(points.astype(dtype), points.astype(dtype)).dtype == dtype
+    assert np.isnan(f(np.nan))
+    assert np.isnan(f.vjp(np.nan, 1.0))
+    assert activations.get(json.loads(json.dumps(activations.serialize(f)))) == f
+    copied = pickle.loads(pickle.dumps(f))
+    np.testing.assert_array_equal(copied(points), f(points))
+    assert copied == f
+    assert hash(copied) == hash(f)
+
+
+def test_functions_of_onnx_are_ours_where_they_are_equal():
+    assert activations.onnx("HardSigmoid") is activations.get("hard_sigmoid", "keras2")
+    assert activations.onnx("ScaledTanh", 1, 1) is activations.tanh
+    assert activations.onnx("Elu").code == activations.elu.code
+    assert activations.onnx("Elu", 0.5) != activations.onnx("Elu", 0.25)
+    assert activations.onnx("Elu", 0.5) != activations.elu
+    assert repr(activations.onnx("HardSigmoid", 0.3)) == "<activation HardSigmoid, alpha=0.3, beta=0.5>"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (("sigmoid",), r"activations.onnx: unknown activation 'sigmoid'\. Did you mean 'Sigmoid'\?"),
+        (("Tanh", 1.0), r"activations.onnx\('Tanh'\): has no alpha, got 1.0"),
+        (("Elu", 1.0, 2.0), r"activations.onnx\('Elu'\): has no beta, got 2.0"),
+        (("Affine", 1.0), r"activations.onnx\('Affine'\): needs beta; it has no default"),
+        (("Elu", math.nan), r"activations.onnx\('Elu'\): alpha must be finite, got nan"),
+    ],
+)
+def test_refused_functions_of_onnx(call, message):
+    with pytest.raises(ValueError, match=message):
+        activations.onnx(*call)
+
+
+def test_a_config_cannot_make_anything_else():
+    made = {"class_name": "OnnxActivation", "config": {"name": "Elu", "gamma": 3}}
+    with pytest.raises(ValueError, match="onnx has no setting 'gamma'"):
+        activations.get(made)
+    with pytest.raises(ValueError, match="the config of onnx must be a dict, got None"):
+        activations.get({"class_name": "OnnxActivation"})

@@ -83,7 +83,11 @@ def test_fans():
     assert np.abs(initializers.HeUniform()((5, 2, 4), seed=0)).max() < np.sqrt(6 / 10)
 
 
-RANDOM = [name for name, cls in initializers.names.NAMED.items() if issubclass(cls, initializers.RandomInitializer)]
+RANDOM = [
+    name
+    for name, cls in initializers.names.NAMED.items()
+    if issubclass(cls, initializers.RandomInitializer) and cls is not initializers.ChronoInitializer
+]
 
 
 @pytest.mark.parametrize("name", RANDOM)
@@ -100,6 +104,23 @@ def test_seeds(name):
     first, second = stream(shape), stream(shape)
     np.testing.assert_array_equal(first, seeded(shape))
     assert (first != second).any()
+
+
+def test_chrono_starts_the_gates_as_its_paper_says():
+    chrono = initializers.ChronoInitializer(max_time=90, seed=3)
+    i, f, g, o = np.split(chrono((4 * 500,), "float64"), 4)
+    assert np.array_equal(i, -f)
+    assert not g.any()
+    assert not o.any()
+    span = np.exp(f)
+    assert 1 <= span.min() < 2
+    assert 87 < span.max() < 89
+    assert abs(span.mean() - 45) < 3
+    assert initializers.get(initializers.serialize(chrono)) == chrono
+    with pytest.raises(ValueError, match=r"shape must be \(4 \* units,\), the bias of an LSTM, got \(3, 4\)"):
+        chrono((3, 4))
+    with pytest.raises(ValueError, match="max_time must be at least 2, got 1"):
+        initializers.ChronoInitializer(1)
 
 
 @pytest.mark.parametrize("name", ["glorot_uniform", "orthogonal", "zeros", "truncated_normal"])

@@ -245,7 +245,7 @@ def test_ragged_is_each_row_alone(rng, go_backwards):
     sequences = [rng.normal(size=(time, 3)) for time in (4, 0, 7, 1, 4)]
     h, c = make_state(rng, parameters, 5)
     masks = rng.choice([0.0, 2.0], (4, 5, 3)), rng.choice([0.0, 2.0], (5, 5))
-    for factors in (None, masks):
+    for factors in (None, masks, (masks[0][1], None)):
         options = {"initial_state": (h, c), "go_backwards": go_backwards, "dropout_masks": factors}
         found = lstm_forward(sequences, parameters, **options)
         last = lstm_forward(tuple(sequences), parameters, return_sequences=False, **options)

@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
-from numbalstm.parameters import GATES, LSTMParameters, Weight
+from numbalstm.parameters import GATES, NORM_ARRAYS, LSTMParameters, Norm, Weight
 
 
 def arrays(rng, features=3, units=5, projection=None, dtype=np.float64):
@@ -135,3 +135,38 @@ def test_weight():
     assert repr(Weight("bias", weight.value)) == "Weight('bias', shape=(4,), dtype=float64)"
     with pytest.raises(AttributeError):
         weight.other = 1
+
+
+# ---- layer normalisation ----------------------------------------------------------------------------------------
+
+
+def norm_arrays(rng, units=5, dtype=np.float64):
+    widths = (4 * units, 4 * units, 4 * units, 4 * units, units, units)
+    return [rng.normal(size=width).astype(dtype) for width in widths]
+
+
+def test_norm_is_checked_frozen_and_listed_last(rng):
+    given, norm = arrays(rng), norm_arrays(rng)
+    record = LSTMParameters(**given, norm=Norm(*norm, epsilon=0.01))
+    assert list(record.arrays) == [*given, *NORM_ARRAYS]
+    assert record.norm.epsilon == 0.01
+    for name, array in zip(NORM_ARRAYS, norm, strict=True):
+        np.testing.assert_array_equal(record.arrays[name], array)
+        assert not record.arrays[name].flags.writeable
+        assert not np.shares_memory(record.arrays[name], array)
+    for other in (pickle.loads(pickle.dumps(record)), copy.deepcopy(record)):
+        assert all(not array.flags.writeable for array in other.arrays.values())
+        assert all(np.array_equal(other.arrays[name], array) for name, array in record.arrays.items())
+        assert other.norm.epsilon == 0.01
+    assert "norm" in repr(record)
+    assert list(LSTMParameters(given["kernel"], given["recurrent_kernel"]).arrays) == ["kernel", "recurrent_kernel"]
+
+
+def test_norm_must_fit(rng):
+    given, norm = arrays(rng), norm_arrays(rng)
+    with pytest.raises(ValueError, match=r"LSTMParameters: norm.cell_gamma must have shape \(5,\), got \(20,\)"):
+        LSTMParameters(**given, norm=Norm(*norm[:4], norm[0], norm[5]))
+    with pytest.raises(TypeError, match=r"norm.kernel_beta must have the kernel's dtype float64, got float32"):
+        LSTMParameters(**given, norm=Norm(norm[0], norm[1].astype(np.float32), *norm[2:]))
+    with pytest.raises(ValueError, match=r"norm.epsilon must be at least 0, got -1"):
+        LSTMParameters(**given, norm=Norm(*norm, epsilon=-1))

@@ -1,1 +1,4 @@
-"""The kernels of the CPU. From the bottom up: product, panel, amx, left, gates, barrier, job, forward and dense."""
+"""The kernels of the CPU.
+
+From the bottom up: product, panel, amx, narrow, left, gates, barrier, job, forward and dense.
+"""

@@ -1,51 +1,40 @@
-"""Products on Intel's AMX units: 16 rows times 16 units of a gate times 32 k in one instruction, of bfloat16 values.
+"""Products on AMX units: 16 rows times 16 units of a gate times 64 bytes of k in one instruction, int8 or bfloat16.
 
-Weights are packed [tile][step of 32 k][gate][pair of k][lane][2]; the left operand is rows of bfloat16, padded with
-zeros to whole steps and to 16 rows, so a block needs no remainder: rows of zeros leave the sums behind them alone.
-Tile registers 0 to 3 hold the sums of the gates, 4 the rows, 5 to 7 the weights in turn.
+The weights are those of the products on vectors, [tile][step][gate][lane][depth], filled up with zeros to whole groups
+of 16 steps: what the left operand holds there does not matter, as long as it is finite. Up to 15 rows behind the last
+one are read; what comes of them is dropped.
 """
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbalstm.kernels.memory import item_size, lane_count, load, load_first, pointer
+from numbalstm.kernels.cpu.product import product_of
+from numbalstm.kernels.linked import linked
+from numbalstm.kernels.memory import pointer
 from numbalstm.kernels.simd import I64
 
-ROWS = 16
-STEP = 32  # k of one instruction
+ROWS = 16  # of a register
+LINE = 64  # bytes of a register's row
 OCTET = ir.IntType(8)
-STEP_BYTES = 2 * STEP
-GATE_BYTES = 1024  # one register
+SUMS = 4 * LINE  # bytes of a row of sums, and of a step of weights
+GROUP_BYTES = 16 * SUMS  # weights of the steps of one instruction
 
 
 def configuration():
     """What the processor wants to know before tile registers are used: all of them 16 rows of 64 bytes."""
     table = np.zeros(64, np.uint8)
     table[0] = 1
-    table[16:32].view(np.uint16)[:] = STEP_BYTES
+    table[16:32].view(np.uint16)[:] = LINE
     table[48:56] = ROWS
     return table
 
 
-class _Bfloat16(ir.Type):
-    """LLVM's bfloat, which llvmlite has no name for."""
-
-    def _to_string(self):
-        return "bfloat"
-
-    def __eq__(self, other):
-        return isinstance(other, _Bfloat16)
-
-    def __hash__(self):
-        return hash(_Bfloat16)
-
-
-def _call(builder, name, arguments, result=None):
-    kind = ir.FunctionType(result or ir.VoidType(), [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), arguments)
+def _call(builder, name, arguments):
+    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), arguments)
 
 
 @intrinsic
@@ -70,66 +59,67 @@ def release(typingctx):
     return types.void(), codegen
 
 
+def _emit_sums(builder, product, blocks, a, lda, w, groups, columns, totals):
+    """The sums of 1 or 2 blocks of 16 rows, to `totals`: all gates at once, or two at a time for two blocks.
+
+    Four registers hold sums, one a block the rows, and the others the weights in turn.
+    """
+
+    def move(name, register, address, stride):
+        _call(builder, name, [OCTET(register), pointer(builder, address, OCTET), stride])
+
+    for gates in ((0, 1, 2, 3),) if blocks == 1 else ((0, 1), (2, 3)):
+        sums = {(block, gate): block * 2 + gate - gates[0] for block in range(blocks) for gate in gates}
+        for (_, gate), register in sums.items():
+            start = product.start_of(builder, columns, gate)
+            if start is None:
+                _call(builder, "tilezero", [OCTET(register)])
+            else:
+                move("tileloadd64", register, start, I64(0))
+        with cgutils.for_range(builder, groups, intp=I64) as loop:
+            here = builder.add(a, builder.mul(loop.index, I64(LINE)))
+            there = builder.add(w, builder.mul(loop.index, I64(GROUP_BYTES)))
+            for block in range(blocks):
+                move("tileloadd64", 4 + block, builder.add(here, builder.mul(lda, I64(ROWS * block))), lda)
+            for gate in gates:
+                weights = 4 + blocks + gate % (4 - blocks)
+                move("tileloadd64", weights, builder.add(there, I64(LINE * gate)), I64(SUMS))
+                for block in range(blocks):
+                    registers = [OCTET(sums[block, gate]), OCTET(4 + block), OCTET(weights)]
+                    _call(builder, product.tile_instruction, registers)
+        for (block, gate), register in sums.items():
+            move("tilestored64", register, builder.add(totals, I64(block * ROWS * SUMS + LINE * gate)), I64(SUMS))
+
+
 @intrinsic
-def _block(typingctx, a, lda, w, steps, z, ldz):
-    """z[r] += a[r] @ w for 16 rows of one tile."""
+def _block(typingctx, tile, rows, a, lda, w, groups, z, ldz, columns, scales):
+    """As `panel.block`, for up to 32 rows."""
 
     def codegen(context, builder, sig, args):
-        a, lda, w, steps, z, ldz = args
-
-        def move(name, register, address, stride):
-            _call(builder, name, [OCTET(register), pointer(builder, address, OCTET), stride])
-
-        for gate in range(4):
-            move("tileloadd64", gate, builder.add(z, I64(64 * gate)), ldz)
-        with cgutils.for_range(builder, steps, intp=I64) as loop:
-            move("tileloadd64", 4, builder.add(a, builder.mul(loop.index, I64(STEP_BYTES))), lda)
-            here = builder.add(w, builder.mul(loop.index, I64(4 * GATE_BYTES)))
+        _, rows, a, lda, w, groups, z, ldz, columns, scales = args
+        product = product_of(tile)
+        place = cgutils.alloca_once(builder, ir.ArrayType(OCTET, 2 * ROWS * SUMS))
+        place.align = LINE
+        totals = builder.ptrtoint(place, I64)
+        with builder.if_else(builder.icmp_signed(">", rows, I64(ROWS))) as branches:
+            for blocks, branch in zip((2, 1), branches, strict=True):
+                with branch:
+                    _emit_sums(builder, product, blocks, a, lda, w, groups, columns, totals)
+        with cgutils.for_range(builder, rows, intp=I64) as loop:
+            source, target = (builder.mul(loop.index, stride) for stride in (I64(SUMS), ldz))
+            scale = builder.add(scales, builder.mul(loop.index, I64(4)))
             for gate in range(4):
-                register = 5 + gate % 3
-                move("tileloadd64", register, builder.add(here, I64(gate * GATE_BYTES)), I64(64))
-                _call(builder, "tdpbf16ps", [OCTET(gate), OCTET(4), OCTET(register)])
-        for gate in range(4):
-            move("tilestored64", gate, builder.add(z, I64(64 * gate)), ldz)
+                total = product.total(builder, builder.add(totals, builder.add(source, I64(LINE * gate))))
+                at = builder.add(z, builder.add(target, I64(LINE * gate)))
+                product.finish(builder, total, at, columns, gate, scale)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 6), codegen
+    return types.void(tile, *[types.intp] * 9), codegen
 
 
-@njit(error_model="numpy")
-def amx_panel(rows, a, lda, w, steps, z, ldz):
-    """z[r] += a[r] @ w for any number of rows; up to 15 rows behind them are read and written back unchanged."""
-    for r in range(0, rows, ROWS):
-        _block(a + r * lda, lda, w, steps, z + r * ldz, ldz)
-
-
-@intrinsic
-def _store_bfloat16(typingctx, tile, address, value):
-    """Values rounded to bfloat16, to nearest, NaN kept."""
-
-    def codegen(context, builder, sig, args):
-        halves = ir.VectorType(_Bfloat16(), tile.lanes)
-        rounded = _call(builder, "avx512bf16.cvtneps2bf16.512", [args[2]], halves)
-        integers = ir.VectorType(ir.IntType(16), tile.lanes)
-        builder.store(builder.bitcast(rounded, integers), pointer(builder, args[1], integers)).align = 2
-        return context.get_dummy_value()
-
-    return types.void(tile, types.intp, tile.vector), codegen
-
-
-@njit(error_model="numpy")
-def row_bytes(count):
-    """Bytes of a row of `count` bfloat16 values, padded to whole steps."""
-    return (count + STEP - 1) // STEP * STEP_BYTES
-
-
-@njit(error_model="numpy")
-def to_bfloat16(tile, source, stride, rows, count, target):
-    """Rows of float32 to rows of bfloat16, padded with zeros to whole steps, and with rows of zeros to 16."""
-    width = row_bytes(count)
-    for r in range((rows + ROWS - 1) // ROWS * ROWS):
-        for start in range(0, width // 2, lane_count(tile)):
-            left = count - start if r < rows else 0
-            at = source + r * stride + start * item_size(tile)
-            value = load(tile, at) if left >= lane_count(tile) else load_first(tile, at, max(left, 0))
-            _store_bfloat16(tile, target + r * width + 2 * start, value)
+@linked
+def amx_panel(tile, rows, a, lda, w, groups, z, ldz, columns, scales):
+    """z[r] += a[r] @ w for any number of rows, in blocks of 32."""
+    for r in range(0, rows, 2 * ROWS):
+        height = min(2 * ROWS, rows - r)
+        _block(tile, height, a + r * lda, lda, w, groups, z + r * ldz, ldz, columns, scales + 4 * r)

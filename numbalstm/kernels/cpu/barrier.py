@@ -8,10 +8,11 @@ and the caller runs the work on one thread. The vote has a cache line, and each 
 import sys
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from numbalstm.kernels.linked import linked
 from numbalstm.kernels.memory import pointer
 from numbalstm.kernels.simd import I32, I64
 
@@ -64,12 +65,12 @@ def _offer_processor(typingctx):
     return types.void(), codegen
 
 
-@njit
+@linked
 def _flag(flags, worker):
     return flags + LINE * (1 + worker)
 
 
-@njit
+@linked
 def begin_together(flags, worker, workers):
     """Register; true for all workers if all of them came, false for all of them otherwise."""
     _set(_flag(flags, worker), 1)
@@ -84,7 +85,7 @@ def begin_together(flags, worker, workers):
     return _get(flags) == TOGETHER
 
 
-@njit
+@linked
 def wait_for_all(flags, worker, workers, stage):
     """Return when every worker has reached the stage (2, 3, … in turn)."""
     _set(_flag(flags, worker), stage)

@@ -1,4 +1,4 @@
-"""Forward pass of one LSTM layer: the time loop, and its serial and parallel entries.
+"""Forward pass of one LSTM layer: the time loop, and its entry point.
 
 Steps, for each timestep and each tile of units (x is packed a few timesteps at a time, so masks, ragged rows, strides
 and directions end there):
@@ -6,13 +6,17 @@ and directions end there):
     F1  z = bias + x K          for all rows and steps of a chunk
     F2  z = z + h R
     F3  c = f c + i g   h = o activation(c)
+    F4  h = h W                 with a projection
 """
 
-from numba import njit, prange
+from typing import NamedTuple
 
 from numbalstm.kernels.compilation import entry_point
 from numbalstm.kernels.cpu.barrier import begin_together, wait_for_all
-from numbalstm.kernels.cpu.gates import gate, gated
+from numbalstm.kernels.cpu.blocks import wide_panel
+from numbalstm.kernels.cpu.gated import keep_factors
+from numbalstm.kernels.cpu.gates import Spot, kept_share, limited, update
+from numbalstm.kernels.cpu.job import JOB
 from numbalstm.kernels.cpu.left import (
     begin_products,
     end_products,
@@ -24,6 +28,7 @@ from numbalstm.kernels.cpu.left import (
     recur_pair,
 )
 from numbalstm.kernels.cpu.panel import start_sums
+from numbalstm.kernels.linked import linked, overload
 from numbalstm.kernels.memory import (
     item_size,
     lane_count,
@@ -31,33 +36,31 @@ from numbalstm.kernels.memory import (
     load_byte,
     load_integer,
     load_scalar,
+    record_at,
+    splat,
     store,
-    store_first,
     store_integer,
     store_scalar,
+    store_some,
     zero,
 )
 
+JOB_BYTES = JOB.itemsize
+_job_at = record_at(JOB)
 GROUP = 96  # rows whose sums of one tile are worked on together: 24 KB
 
 
-@njit(forceinline=True)
-def cell(tile, job, z, c, h, y, units):
-    """F3 for one row and tile: c in place, h to the next state and its first `units` lanes to the output."""
-    width = lane_count(tile) * item_size(tile)
-    kept = gate(tile, job, load(tile, z + width)) * load(tile, c)
-    new_c = kept + gated(tile, job, load(tile, z), load(tile, z + 2 * width))
-    new_h = gated(tile, job, load(tile, z + 3 * width), new_c)
-    store(tile, c, new_c)
-    store(tile, h, new_h)
-    if units >= lane_count(tile):
-        store(tile, y, new_h)
-    else:
-        store_first(tile, y, new_h, units)
+@linked(forceinline=True)
+def cell(tile, job, spot, z, c, c_other, h, h_other, y):
+    """F3 for one row and tile: c and h to the next states, those lanes of h that are units to the output."""
+    new_c, new_h = update(tile, job, spot, z, load(tile, c), load(tile, h))
+    store(tile, c_other, new_c)
+    store(tile, h_other, new_h)
+    store_some(tile, y, new_h, spot.left)
 
 
-@njit
-def _copy(tile, target, source, count, step):
+@linked
+def copy(tile, target, source, count, step):
     """`count` elements, `step` bytes apart, to contiguous memory."""
     item = item_size(tile)
     n = 0
@@ -70,7 +73,7 @@ def _copy(tile, target, source, count, step):
         n += 1
 
 
-@njit
+@linked
 def _active(job, step, rows):
     """How many rows still have a timestep: the rows come longest first."""
     while rows > 0 and load_integer(job.lengths + 8 * (rows - 1)) <= step:
@@ -78,9 +81,12 @@ def _active(job, step, rows):
     return rows
 
 
-@njit
-def _next_time(job, row, step):
-    """The timestep, in processing order, of a row's `step`-th unmasked step."""
+def next_time(tile, job, row, step, times):
+    """The timestep, in processing order, of a row's `step`-th unmasked step; `times` is its place in the table."""
+
+
+@linked
+def _unmasked_time(job, row, step):
     if job.mask == 0:
         return step
     time = load_integer(job.cursors + 8 * row)
@@ -91,85 +97,155 @@ def _next_time(job, row, step):
     return time
 
 
-@njit
-def _pack_inputs(tile, job, x, first, count, rows):
+@overload(next_time)
+def _next_time(tile, job, row, step, times):
+    if tile.tape:
+        return lambda tile, job, row, step, times: load_integer(times)
+
+    def found(tile, job, row, step, times):
+        time = _unmasked_time(job, row, step)
+        store_integer(times, time)
+        return time
+
+    return found
+
+
+@linked
+def _pack_inputs(tile, job, x, times, first, count, rows):
     """The real timesteps of a chunk, one behind the other, step by step; returns how many there are."""
     packed = 0
     for step in range(first, first + count):
         rows = _active(job, step, rows)
         for row in range(rows):
-            time = _next_time(job, row, step)
-            store_integer(job.times + 8 * packed, time)
+            time = next_time(tile, job, row, step, times + 8 * packed)
             source = x + load_integer(job.x_rows + 8 * row) + time * job.x_step
-            _copy(tile, job.packed_x + packed * job.features * item_size(tile), source, job.features, job.x_item)
+            copy(tile, job.packed_x + packed * job.features * item_size(tile), source, job.features, job.x_item)
+            keep_factors(tile, job, packed, row)
             packed += 1
     return packed
 
 
-@njit(error_model="numpy")
+@linked
 def _begin_sums(tile, job, n, z, first, rows):
     """F1 for one tile and the packed inputs from `first` on."""
     start_sums(tile, job.bias + n * 4 * lane_count(tile) * item_size(tile), z, rows)
     project(tile, job, n, z, first, rows)
 
 
-@njit(error_model="numpy")
-def _cells(tile, job, n, z, packed, first, rows, h_other, y):
-    """F3 for one tile and the rows from `first` on; the inputs of the timestep begin at `packed`."""
+class States(NamedTuple):
+    """Addresses of the states before and after a step."""
+
+    h: int
+    h_other: int
+    c: int
+    c_other: int
+
+
+def following(tile, job, at, rows):
+    """The states of the next step, after one with so many rows."""
+
+
+@overload(following)
+def _following(tile, job, at, rows):
+    if tile.tape:
+        return lambda tile, job, at, rows: States(
+            at.h_other, at.h_other + rows * job.h_row, at.c_other, at.c_other + rows * job.state_row
+        )
+    return lambda tile, job, at, rows: States(at.h_other, at.h, at.c, at.c)
+
+
+def projects(tile, job):
+    """Whether the outputs of the cells are projected."""
+
+
+@overload(projects)
+def _projects(tile, job):
+    if tile.any_activation:
+        return lambda tile, job: job.projection != 0
+    return lambda tile, job: False
+
+
+@linked
+def _cells(tile, job, n, z, times, first, rows, at, y):
+    """F3 for one tile and the rows from `first` on."""
     width = lane_count(tile) * item_size(tile)
     for row in range(first, first + rows):
-        place = (row * job.tiles + n) * width
-        time = load_integer(job.times + 8 * (packed + row))
+        c, h, time = row * job.state_row + n * width, row * job.h_row + n * width, load_integer(times + 8 * row)
         target = y + load_integer(job.y_rows + 8 * row) + time * job.y_step + n * width
-        left = job.units - n * lane_count(tile)
-        cell(tile, job, z + (row - first) * 4 * width, job.c + place, h_other + place, target, left)
+        h_other = at.h_other + h
+        if projects(tile, job):
+            target = h_other = job.m + c
+        spot = Spot(row, time, n * width, job.units - n * lane_count(tile))
+        cell(tile, job, spot, z + (row - first) * 4 * width, at.c + c, at.c_other + c, at.h + h, h_other, target)
 
 
-@njit(error_model="numpy")
+@linked
+def _project_outputs(tile, job, times, rows, at, y):
+    """F4: the projection of a step's outputs to the next states and to y."""
+    width = lane_count(tile) * item_size(tile)
+    for vector in range(0, rows * job.r_row, width):
+        store(tile, job.r + vector, splat(tile, 0.0))
+    wide_panel(tile, rows, job.m, job.state_row, job.projection, job.units, job.r, job.r_row, job.h_row // width)
+    for row in range(rows):
+        time = load_integer(times + 8 * row)
+        target = y + load_integer(job.y_rows + 8 * row) + time * job.y_step
+        for n in range(0, job.h_row, width):
+            spot = Spot(row, time, n, job.outputs - n // item_size(tile))
+            place = row * job.h_row + n
+            value = limited(load(tile, job.r + row * job.r_row + n), job.projection_clip)
+            if job.h_zones != 0:
+                kept = kept_share(tile, job.h_zones, job.h_zone_step, spot)
+                value = kept * load(tile, at.h + place) + (1.0 - kept) * value
+            store(tile, at.h_other + place, value)
+            store_some(tile, target + n, value, spot.left)
+
+
+@linked
 def _turn(job, step, done, together):
     """The tile whose turn it is: every other step goes backwards, as the weights used last are still in the cache."""
     count = job.last_tile - job.first_tile
     return job.first_tile + (done if step % 2 == 0 else count - done - together)
 
 
-@njit(error_model="numpy")
-def _whole_step(tile, job, step, rows, h, h_other, y):
+@linked
+def _whole_step(tile, job, step, z, times, rows, states, y):
     """F1 to F3 of one timestep, a tile and a group of rows at a time: its sums never leave the first-level cache."""
+    row_bytes = 4 * lane_count(tile) * item_size(tile)
     for done in range(job.last_tile - job.first_tile):
         n = _turn(job, step, done, 1)
         for first in range(0, rows, GROUP):
             height = min(GROUP, rows - first)
-            _begin_sums(tile, job, n, job.z, first, height)
-            recur(tile, job, n, h, job.z, first, height)
-            _cells(tile, job, n, job.z, 0, first, height, h_other, y)
+            at = z if job.z_tile == 0 else z + (n - job.first_tile) * job.z_tile + first * row_bytes
+            _begin_sums(tile, job, n, at, first, height)
+            recur(tile, job, n, states.h, at, first, height)
+            _cells(tile, job, n, at, times, first, height, states, y)
 
 
-@njit(error_model="numpy")
-def _step_of_chunk(tile, job, step, packed, rows, h, h_other, y):
-    """F2 and F3 of one timestep of a chunk that was projected; its inputs begin at `packed`."""
-    row_bytes = 4 * lane_count(tile) * item_size(tile)
-    tile_z = job.chunk * job.rows * row_bytes
+@linked
+def _step_of_chunk(tile, job, step, z, times, rows, states, y):
+    """F2 and F3 of one timestep of a chunk that was projected; its sums begin at z."""
     count = job.last_tile - job.first_tile
     done = 0
     while done < count:
         together = 2 if rows == 1 and pairs_tiles(tile) and done + 1 < count else 1
         n = _turn(job, step, done, together)
-        at = job.z + packed * row_bytes + (n - job.first_tile) * tile_z
+        at = z + (n - job.first_tile) * job.z_tile
         if together == 2:
-            recur_pair(tile, job, n, h, at, tile_z)
+            recur_pair(tile, job, n, states.h, at, job.z_tile)
         else:
-            recur(tile, job, n, h, at, 0, rows)
+            recur(tile, job, n, states.h, at, 0, rows)
         for m in range(together):
-            _cells(tile, job, n + m, at + m * tile_z, packed, 0, rows, h_other, y)
+            _cells(tile, job, n + m, at + m * job.z_tile, times, 0, rows, states, y)
         done += together
 
 
-@njit
+@linked
 def _fill_masked(tile, job, y):
     """Outputs of the masked steps: the latest output before them where one is to be repeated, else zeros."""
     item = item_size(tile)
     first = job.first_tile * lane_count(tile)
-    count = min(job.units, job.last_tile * lane_count(tile)) - first
+    share = job.last_tile * lane_count(tile) if job.last_tile < job.tiles else job.outputs
+    count = share - first
     for row in range(job.rows):
         mask = job.mask + load_integer(job.mask_rows + 8 * row)
         outputs = y + load_integer(job.y_rows + 8 * row) + first * item
@@ -179,39 +255,43 @@ def _fill_masked(tile, job, y):
             if load_byte(mask + time * job.mask_step) != 0:
                 latest = time
             elif latest >= 0 and job.repeat_last != 0:
-                _copy(tile, target, outputs + latest * job.y_step, count, item)
+                copy(tile, target, outputs + latest * job.y_step, count, item)
             else:
                 for n in range(count):
                     store_scalar(tile, target + n * item, zero(tile))
 
 
-@njit(nogil=True, error_model="numpy")
+@linked
 def run_job(tile, job, x, y):
     """All timesteps of one job. Byte addresses x and y; everything else is in the job."""
     if job.workers > 1 and not begin_together(job.barrier, job.worker, job.workers):
         return
     mode = begin_products(tile, job)
     row_bytes = 4 * lane_count(tile) * item_size(tile)
-    h, h_other = job.h, job.h_other
-    rows, done = job.rows, 0
+    at = States(job.h, job.h_other, job.c, job.c_other)
+    rows, done, packed = job.rows, 0, 0
     while done < job.steps:
         count = min(job.chunk, job.steps - done)
-        total = _pack_inputs(tile, job, x, done, count, rows)
+        packed *= job.keeps  # a tape goes on, other chunks take the place of the one before
+        z, times = job.z + packed * row_bytes, job.times + 8 * packed
+        total = _pack_inputs(tile, job, x, times, done, count, rows)
         prepare_x(tile, job, total)
         if job.chunk > 1:
             for n in range(job.first_tile, job.last_tile):
-                at = job.z + (n - job.first_tile) * job.chunk * job.rows * row_bytes
-                _begin_sums(tile, job, n, at, 0, total)
-        packed = 0
+                _begin_sums(tile, job, n, z + (n - job.first_tile) * job.z_tile, 0, total)
+        packed += total
         for step in range(done, done + count):
             rows = _active(job, step, rows)
-            prepare_h(tile, job, h, rows)
+            prepare_h(tile, job, at.h, rows)
             if job.chunk > 1:
-                _step_of_chunk(tile, job, step, packed, rows, h, h_other, y)
+                _step_of_chunk(tile, job, step, z, times, rows, at, y)
             else:
-                _whole_step(tile, job, step, rows, h, h_other, y)
-            h, h_other = h_other, h
-            packed += rows
+                _whole_step(tile, job, step, z, times, rows, at, y)
+            if projects(tile, job):
+                _project_outputs(tile, job, times, rows, at, y)
+            at = following(tile, job, at, rows)
+            z += rows * row_bytes
+            times += 8 * rows
             if job.workers > 1:
                 wait_for_all(job.barrier, job.worker, job.workers, step + 2)
         done += count
@@ -221,14 +301,7 @@ def run_job(tile, job, x, y):
 
 
 @entry_point()
-def run_serial(tile, jobs, x, y):
-    """The jobs one after the other, on the calling thread, without the interpreter's lock."""
-    for worker in range(jobs.shape[0]):
-        run_job(tile, jobs[worker], x, y)
-
-
-@entry_point(parallel=True)
-def run_parallel(tile, jobs, x, y):
-    """A job a thread."""
-    for worker in prange(jobs.shape[0]):
-        run_job(tile, jobs[worker], x, y)
+def forward_jobs(tile, jobs, x, y, first, last):
+    """Jobs in turn: see `kernels.launch`."""
+    for number in range(first, last):
+        run_job(tile, _job_at(jobs + number * JOB_BYTES), x, y)

@@ -1,335 +1,280 @@
-"""The left operands of the products: x and h as they are, quantised a row at a time to eight bits, or as bfloat16.
+"""The products of x and h with the weights, whatever the bits that both have: see `kernels.cpu.product`."""
 
-A row v becomes round(v * 127 / max|v|) + 128, an unsigned byte, with the scale max|v| / 127. Inputs, which have
-outliers where states have not, get a second byte of what the first leaves over.
-"""
+from numba.extending import intrinsic
 
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic, overload
-
-from numbalstm.kernels.cpu.amx import GATE_BYTES, STEP, amx_panel, configure, release, row_bytes, to_bfloat16
+from numbalstm.kernels.cpu.amx import GROUP_BYTES, amx_panel, configure, release
+from numbalstm.kernels.cpu.gated import h_by_gate, project_by_gate, recur_by_gate
+from numbalstm.kernels.cpu.narrow import narrow_row, quantise_row, round_row
 from numbalstm.kernels.cpu.panel import panel, single_row, steps_of, weight_row_size
+from numbalstm.kernels.cpu.product import product_of
 from numbalstm.kernels.cpu.subnormals import flush_subnormals, restore_mode
-from numbalstm.kernels.memory import item_size, lane_count, load, load_first, pointer, splat, store_scalar
-from numbalstm.kernels.simd import FLOAT, I32, SUFFIX, absolute, fma, maximum, vector_type
-
-LEVELS = 127.0
-FINER = 254.0  # levels of the second byte in one of the first
-ROUNDER = 12582912.0  # 1.5 * 2**23: adding it leaves the rounded value in the low bits
-
-
-@intrinsic
-def _largest(typingctx, tile, value):
-    """The largest lane."""
-
-    def codegen(context, builder, sig, args):
-        v = tile.vector
-        name = f"llvm.vector.reduce.fmax.v{v.lanes}{SUFFIX[v.dtype]}"
-        kind = ir.FunctionType(FLOAT[v.dtype], [vector_type(v)])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [args[1]])
-
-    return tile.dtype(tile, tile.vector), codegen
-
-
-@intrinsic
-def _any_nan(typingctx, tile, value):
-    """Whether a lane is NaN."""
-
-    def codegen(context, builder, sig, args):
-        bits = builder.fcmp_unordered("uno", args[1], args[1])
-        whole = ir.IntType(tile.lanes)
-        return builder.icmp_unsigned("!=", builder.bitcast(bits, whole), whole(0))
-
-    return types.boolean(tile, tile.vector), codegen
-
-
-@intrinsic
-def _store_bytes(typingctx, tile, address, shifted):
-    """The low bytes, plus 128, of values to which ROUNDER was added."""
-
-    def codegen(context, builder, sig, args):
-        words = ir.VectorType(I32, tile.lanes)
-        octets = ir.VectorType(ir.IntType(8), tile.lanes)
-        unsigned = builder.add(builder.bitcast(args[2], words), ir.Constant(words, [128] * tile.lanes))
-        builder.store(builder.trunc(unsigned, octets), pointer(builder, args[1], octets)).align = 1
-        return context.get_dummy_value()
-
-    return types.void(tile, types.intp, tile.vector), codegen
-
-
-@njit(error_model="numpy")
-def _load_part(tile, source, start, count):
-    at = source + start * item_size(tile)
-    if count - start >= lane_count(tile):
-        return load(tile, at)
-    return load_first(tile, at, count - start)
-
-
-@njit(error_model="numpy")
-def _scale(tile, source, count):
-    """max|v| of a row; NaN where a value is not finite, so that it reaches the output."""
-    top = splat(tile, 0.0)
-    poison = splat(tile, 0.0)
-    for start in range(0, count, lane_count(tile)):
-        v = _load_part(tile, source, start, count)
-        top = maximum(top, absolute(v))
-        poison = poison + (v - v)
-    largest = _largest(tile, top)
-    if _any_nan(tile, poison):
-        return largest * 0 + types.float32(float("nan"))
-    return largest
-
-
-@njit(error_model="numpy")
-def quantise_row(tile, source, count, high, high_scale, low, low_scale):
-    """A row to bytes; `low` is 0 or the address of the second bytes."""
-    top = _scale(tile, source, count)
-    inverse = splat(tile, LEVELS / top if top > 0 else 0.0)
-    for start in range(0, count, lane_count(tile)):
-        v = _load_part(tile, source, start, count)
-        shifted = fma(v, inverse, ROUNDER)
-        _store_bytes(tile, high + start, shifted)
-        if low != 0:
-            _store_bytes(tile, low + start, fma(fma(v, inverse, ROUNDER - shifted), FINER, ROUNDER))
-    store_scalar(tile, high_scale, top / types.float32(LEVELS))
-    if low != 0:
-        store_scalar(tile, low_scale, top / types.float32(LEVELS * FINER))
-
-
-@njit(error_model="numpy")
-def byte_stride(tile, count):
-    """Bytes of a quantised row: whole vectors are written."""
-    return (count + lane_count(tile) - 1) // lane_count(tile) * lane_count(tile)
+from numbalstm.kernels.linked import linked, overload
+from numbalstm.kernels.memory import item_size, lane_count
+from numbalstm.kernels.simd import TileType
 
 
 def prepare_x(tile, job, rows):
-    """Make the packed inputs ready for `project`."""
+    """Make the packed inputs ready for `project` and `project_pair`."""
 
 
 def prepare_h(tile, job, h, rows):
     """Make the states ready for `recur` and `recur_pair`."""
 
 
-def project(tile, job, n, z, first, rows):
-    """F1's product for one tile and the packed inputs from `first` on."""
+# ---- where the operands are
 
 
-def recur(tile, job, n, h, z, first, rows):
-    """F2 for one tile and the rows from `first` on."""
-
-
-@njit(error_model="numpy")
-def offsets_of_tile(tile, job, n, k):
-    """Byte offsets of a tile's weights of depth k and of its columns."""
-    return n * steps_of(tile, k) * weight_row_size(tile), n * 8 * lane_count(tile) * item_size(tile)
-
-
-@njit(error_model="numpy")
+@linked
 def _sum_row(tile):
     """Bytes of a row of sums."""
     return 4 * lane_count(tile) * item_size(tile)
 
 
-@njit(error_model="numpy")
+@linked
 def _state_row(tile, job):
     """Bytes of a row of states."""
     return job.tiles * lane_count(tile) * item_size(tile)
 
 
-# ---- as they are
+def _tile_bytes(tile, k):
+    """Bytes of a tile's weights of depth k."""
 
 
-@njit(error_model="numpy")
-def _nothing_x(tile, job, rows):
-    pass
+@overload(_tile_bytes)
+def _tile_bytes_of(tile, k):
+    whole = product_of(tile).whole
+    return lambda tile, k: (steps_of(tile, k) + whole - 1) // whole * whole * weight_row_size(tile)
 
 
-@njit(error_model="numpy")
-def _nothing_h(tile, job, h, rows):
-    pass
+@linked
+def _columns(tile, columns, n):
+    """The columns of a tile."""
+    return columns + n * 8 * lane_count(tile) * item_size(tile)
 
 
-@njit(error_model="numpy")
-def _project_floats(tile, job, n, z, first, rows):
-    weights, columns = offsets_of_tile(tile, job, n, job.features)
-    lda = job.features * item_size(tile)
-    at, scale = job.kernel + weights, job.kernel_columns + columns
-    panel(tile, rows, job.packed_x + first * lda, lda, at, job.features, z, _sum_row(tile), scale, 0)
+def _x(tile, job):
+    """Address of the left operands of `project`, and bytes from one row to the next."""
 
 
-@njit(error_model="numpy")
-def _recur_floats(tile, job, n, h, z, first, rows):
-    weights, columns = offsets_of_tile(tile, job, n, job.units)
-    lda = _state_row(tile, job)
-    at, scale = job.recurrent_kernel + weights, job.recurrent_columns + columns
-    panel(tile, rows, h + first * lda, lda, at, job.units, z, _sum_row(tile), scale, 0)
+def _h(tile, job, h):
+    """Address of the left operands of `recur`, and bytes from one row to the next."""
 
 
-# ---- as bytes
+def _size(tile):
+    """Bytes of an element of the left operands where they are narrow, else 0."""
+    product = product_of(tile)
+    return product.left_item // product.depth if product.depth > 1 else 0
 
 
-@njit(error_model="numpy")
-def _quantise_x(tile, job, rows):
-    stride = byte_stride(tile, job.features)
-    for r in range(rows):
-        source = job.packed_x + r * job.features * item_size(tile)
-        high, low = job.x_high + r * stride, job.x_low + r * stride
-        quantise_row(tile, source, job.features, high, job.x_high_scales + 4 * r, low, job.x_low_scales + 4 * r)
+@overload(_x)
+def _x_of(tile, job):
+    size = _size(tile)
+    if size:
+        return lambda tile, job: (job.x_high, narrow_row(size, job.features))
+    return lambda tile, job: (job.packed_x, job.features * item_size(tile))
 
 
-@njit(error_model="numpy")
-def _quantise_h(tile, job, h, rows):
-    stride = byte_stride(tile, job.units)
-    for r in range(rows):
-        source = h + r * _state_row(tile, job)
-        quantise_row(tile, source, job.units, job.h_narrow + r * stride, job.h_scales + 4 * r, 0, 0)
+@overload(_h)
+def _h_of(tile, job, h):
+    size = _size(tile)
+    if size:
+        return lambda tile, job, h: (job.h_narrow, narrow_row(size, job.outputs))
+    return lambda tile, job, h: (h, job.h_row)
 
 
-@njit(error_model="numpy")
-def _project_bytes(tile, job, n, z, first, rows):
-    weights, columns = offsets_of_tile(tile, job, n, job.features)
-    lda = byte_stride(tile, job.features)
-    at, scale = job.kernel + weights, job.kernel_columns + columns
-    high, low = job.x_high + first * lda, job.x_low + first * lda
-    panel(tile, rows, high, lda, at, job.features, z, _sum_row(tile), scale, job.x_high_scales + 4 * first)
-    panel(tile, rows, low, lda, at, job.features, z, _sum_row(tile), scale, job.x_low_scales + 4 * first)
-
-
-@njit(error_model="numpy")
-def _recur_bytes(tile, job, n, h, z, first, rows):
-    weights, columns = offsets_of_tile(tile, job, n, job.units)
-    lda = byte_stride(tile, job.units)
-    at, scale = job.recurrent_kernel + weights, job.recurrent_columns + columns
-    left = job.h_narrow + first * lda
-    panel(tile, rows, left, lda, at, job.units, z, _sum_row(tile), scale, job.h_scales + 4 * first)
-
-
-# ---- as bfloat16
-
-
-@njit(error_model="numpy")
-def _round_x(tile, job, rows):
-    to_bfloat16(tile, job.packed_x, job.features * item_size(tile), rows, job.features, job.x_high)
-
-
-@njit(error_model="numpy")
-def _round_h(tile, job, h, rows):
-    to_bfloat16(tile, h, _state_row(tile, job), rows, job.units, job.h_narrow)
-
-
-@njit(error_model="numpy")
-def _project_halves(tile, job, n, z, first, rows):
-    steps = (job.features + STEP - 1) // STEP
-    at = job.kernel + n * steps * 4 * GATE_BYTES
-    lda = row_bytes(job.features)
-    amx_panel(rows, job.x_high + first * lda, lda, at, steps, z, _sum_row(tile))
-
-
-@njit(error_model="numpy")
-def _recur_halves(tile, job, n, h, z, first, rows):
-    steps = (job.units + STEP - 1) // STEP
-    at = job.recurrent_kernel + n * steps * 4 * GATE_BYTES
-    lda = row_bytes(job.units)
-    amx_panel(rows, job.h_narrow + first * lda, lda, at, steps, z, _sum_row(tile))
-
-
-_BYTES = {prepare_x: _quantise_x, prepare_h: _quantise_h, project: _project_bytes, recur: _recur_bytes}
-_HALVES = {prepare_x: _round_x, prepare_h: _round_h, project: _project_halves, recur: _recur_halves}
-_FLOATS = {prepare_x: _nothing_x, prepare_h: _nothing_h, project: _project_floats, recur: _recur_floats}
-
-
-def _form(tile):
-    """The functions for a tile's kind of weights."""
-    return {"int8 dot": _BYTES, "bfloat16 amx": _HALVES}.get(tile.weights, _FLOATS)
+# ---- making them ready
 
 
 @overload(prepare_x)
 def _prepare_x(tile, job, rows):
-    chosen = _form(tile)[prepare_x]
-    return lambda tile, job, rows: chosen(tile, job, rows)
+    size = _size(tile)
+
+    def quantise(tile, job, rows):
+        if job.kernel_columns == 0:
+            return
+        stride = narrow_row(size, job.features)
+        for r in range(rows):
+            source = job.packed_x + r * job.features * item_size(tile)
+            high, low = job.x_high + r * stride, job.x_low + r * stride
+            quantise_row(tile, source, job.features, high, job.x_high_scales + 4 * r, low, job.x_low_scales + 4 * r)
+
+    def round_rows(tile, job, rows):
+        for r in range(rows):
+            source = job.packed_x + r * job.features * item_size(tile)
+            round_row(tile, source, job.features, job.x_high + r * narrow_row(size, job.features))
+
+    return {0: lambda tile, job, rows: None, 1: quantise, 2: round_rows}[size]
 
 
 @overload(prepare_h)
 def _prepare_h(tile, job, h, rows):
-    chosen = _form(tile)[prepare_h]
-    return lambda tile, job, h, rows: chosen(tile, job, h, rows)
+    size = _size(tile)
+
+    def quantise(tile, job, h, rows):
+        stride = narrow_row(size, job.outputs)
+        for r in range(rows):
+            source = h + r * job.h_row
+            quantise_row(tile, source, job.outputs, job.h_narrow + r * stride, job.h_scales + 4 * r, 0, 0)
+
+    def round_rows(tile, job, h, rows):
+        for r in range(rows):
+            round_row(tile, h + r * job.h_row, job.outputs, job.h_narrow + r * narrow_row(size, job.outputs))
+
+    if tile.dropout:
+        return h_by_gate.py_func
+    return {0: lambda tile, job, h, rows: None, 1: quantise, 2: round_rows}[size]
 
 
-@overload(project)
-def _project(tile, job, n, z, first, rows):
-    chosen = _form(tile)[project]
-    return lambda tile, job, n, z, first, rows: chosen(tile, job, n, z, first, rows)
+# ---- multiplying
 
 
-@overload(recur)
-def _recur(tile, job, n, h, z, first, rows):
-    chosen = _form(tile)[recur]
-    return lambda tile, job, n, h, z, first, rows: chosen(tile, job, n, h, z, first, rows)
+@linked
+def _on_vectors(tile, rows, a, lda, w, k, z, tile_z, columns, scales):
+    if tile_z != 0:
+        single_row(tile, a, w, _tile_bytes(tile, k), steps_of(tile, k), z, tile_z, columns, scales)
+    else:
+        panel(tile, rows, a, lda, w, k, z, _sum_row(tile), columns, scales)
+
+
+@linked
+def _on_amx(tile, rows, a, lda, w, k, z, tile_z, columns, scales):
+    amx_panel(tile, rows, a, lda, w, _tile_bytes(tile, k) // GROUP_BYTES, z, _sum_row(tile), columns, scales)
+
+
+def _multiply(tile, rows, a, lda, w, k, z, tile_z, columns, scales):
+    """z[r] += a[r, :k] @ w for one tile or, where tile_z is not 0, one row for two tiles."""
+
+
+@overload(_multiply)
+def _multiply_of(tile, rows, a, lda, w, k, z, tile_z, columns, scales):
+    few = product_of(tile).few
+
+    def on_either(tile, rows, a, lda, w, k, z, tile_z, columns, scales):
+        if rows < few:
+            _on_vectors(tile, rows, a, lda, w, k, z, tile_z, columns, scales)
+        else:
+            _on_amx(tile, rows, a, lda, w, k, z, tile_z, columns, scales)
+
+    if few is None:
+        return _on_vectors.py_func
+    return on_either if few > 0 else _on_amx.py_func
+
+
+@intrinsic
+def _exact(typingctx, tile):
+    """The tile for weights of the element type."""
+    exact = TileType(tile.dtype, tile.lanes, tile.rows, tile.any_activation, "native", tile.tape, tile.dropout)
+    return exact(tile), lambda context, builder, sig, args: context.get_dummy_value()
+
+
+def _project(tile, job, n, z, tile_z, first, rows):
+    """As `project` or, where tile_z is not 0, `project_pair`."""
+
+
+@overload(_project)
+def _project_of(tile, job, n, z, tile_z, first, rows):
+    def once(tile, job, n, z, tile_z, first, rows):
+        w, columns = job.kernel + n * _tile_bytes(tile, job.features), _columns(tile, job.kernel_columns, n)
+        a, lda = _x(tile, job)
+        scales = job.x_high_scales + 4 * first
+        _multiply(tile, rows, a + first * lda, lda, w, job.features, z, tile_z, columns, scales)
+
+    def twice(tile, job, n, z, tile_z, first, rows):
+        w, columns = job.kernel + n * _tile_bytes(tile, job.features), _columns(tile, job.kernel_columns, n)
+        a, lda = _x(tile, job)
+        for a, scales in ((job.x_high, job.x_high_scales), (job.x_low, job.x_low_scales)):
+            _multiply(tile, rows, a + first * lda, lda, w, job.features, z, tile_z, columns, scales + 4 * first)
+
+    if tile.dropout:
+        return lambda tile, job, n, z, tile_z, first, rows: project_by_gate(tile, job, n, z, first, rows)
+    wanted = twice if _size(tile) == 1 else once
+    if not product_of(tile).scaled:
+        return wanted
+    narrow = linked(wanted)
+
+    def scaled(tile, job, n, z, tile_z, first, rows):
+        if job.kernel_columns == 0:  # a kernel too small to be worth fewer bits
+            _project(_exact(tile), job, n, z, tile_z, first, rows)
+        else:
+            narrow(tile, job, n, z, tile_z, first, rows)
+
+    return scaled
+
+
+def _recur(tile, job, n, h, z, tile_z, first, rows):
+    """As `recur` or, where tile_z is not 0, `recur_pair`."""
+
+
+@overload(_recur)
+def _recur_of(tile, job, n, h, z, tile_z, first, rows):
+    def once(tile, job, n, h, z, tile_z, first, rows):
+        w, columns = job.recurrent_kernel + n * _tile_bytes(tile, job.outputs), _columns(tile, job.recurrent_columns, n)
+        a, lda = _h(tile, job, h)
+        _multiply(tile, rows, a + first * lda, lda, w, job.outputs, z, tile_z, columns, job.h_scales + 4 * first)
+
+    if tile.dropout:
+        return lambda tile, job, n, h, z, tile_z, first, rows: recur_by_gate(tile, job, n, h, z, first, rows)
+    return once
+
+
+@linked
+def project(tile, job, n, z, first, rows):
+    """F1's product for one tile and the packed inputs from `first` on."""
+    _project(tile, job, n, z, 0, first, rows)
+
+
+@linked
+def project_pair(tile, job, n, z, tile_z):
+    """F1's product of one row for two tiles."""
+    _project(tile, job, n, z, tile_z, 0, 1)
+
+
+@linked
+def recur(tile, job, n, h, z, first, rows):
+    """F2 for one tile and the rows from `first` on."""
+    _recur(tile, job, n, h, z, 0, first, rows)
+
+
+@linked
+def recur_pair(tile, job, n, h, z, tile_z):
+    """F2 of one row for two tiles."""
+    _recur(tile, job, n, h, z, tile_z, 0, 1)
 
 
 def pairs_tiles(tile):
-    """Whether one row of two tiles is multiplied at once."""
+    """Whether one row is multiplied with two tiles at once."""
 
 
 @overload(pairs_tiles)
 def _pairs_tiles(tile):
-    pairs = _form(tile) is not _HALVES
+    pairs = product_of(tile).few != 0 and not tile.dropout
     return lambda tile: pairs
 
 
-def recur_pair(tile, job, n, h, z, tile_z):
-    """F2 of one row for two tiles."""
+# ---- the thread
 
 
-@overload(recur_pair)
-def _recur_pair(tile, job, n, h, z, tile_z):
-    if _form(tile) is _HALVES:
-        return lambda tile, job, n, h, z, tile_z: None
-    quantised = _form(tile) is _BYTES
-
-    def multiply(tile, job, n, h, z, tile_z):
-        weights, columns = offsets_of_tile(tile, job, n, job.units)
-        steps = steps_of(tile, job.units)
-        left = job.h_narrow if quantised else h
-        at, scale = job.recurrent_kernel + weights, job.recurrent_columns + columns
-        single_row(tile, left, at, steps * weight_row_size(tile), steps, z, tile_z, scale, job.h_scales)
-
-    return multiply
-
-
-@njit
 def begin_products(tile, job):
     """Set the thread up for products; returns what `end_products` wants back."""
-    set_up(tile, job)
-    return flush_subnormals()
 
 
-@njit
 def end_products(tile, mode):
     """Give back what was set up, once the last product is done."""
-    restore_mode(mode)
-    give_back(tile)
 
 
-def set_up(tile, job):
-    """What the unit that multiplies needs before it is used."""
+@overload(begin_products)
+def _begin_products(tile, job):
+    def with_amx(tile, job):
+        configure(job.registers)
+        return flush_subnormals()
+
+    return (lambda tile, job: flush_subnormals()) if product_of(tile).few is None else with_amx
 
 
-def give_back(tile):
-    """What it needs after the last use."""
+@overload(end_products)
+def _end_products(tile, mode):
+    def with_amx(tile, mode):
+        restore_mode(mode)
+        release()
 
-
-@overload(set_up)
-def _set_up(tile, job):
-    if _form(tile) is _HALVES:
-        return lambda tile, job: configure(job.registers)
-    return lambda tile, job: None
-
-
-@overload(give_back)
-def _give_back(tile):
-    if _form(tile) is _HALVES:
-        return lambda tile: release()
-    return lambda tile: None
+    return (lambda tile, mode: restore_mode(mode)) if product_of(tile).few is None else with_amx

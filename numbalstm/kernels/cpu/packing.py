@@ -3,14 +3,27 @@
 import numpy as np
 
 LINE = 64
+EXACT_BYTES = 1 << 14
 
 
 def aligned(shape, dtype):
     """An uninitialised array that starts on a cache line, so that no vector load crosses one."""
     count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     memory = np.empty(count + LINE, np.uint8)
-    start = -memory.__array_interface__["data"][0] % LINE
+    start = -address(memory) % LINE
     return memory[start : start + count].view(dtype).reshape(shape)
+
+
+def address(array):
+    """First byte of an array."""
+    if array.dtype.names:  # the interface of a record describes every field, which takes long
+        return array.ctypes.data
+    return array.__array_interface__["data"][0]
+
+
+def worth_narrowing(kernel):
+    """Whether an input kernel is large enough for int8 to be faster; a smaller one stays as it is, and exact."""
+    return kernel.nbytes > EXACT_BYTES
 
 
 def pack(matrix, lanes):
@@ -27,6 +40,27 @@ def pack(matrix, lanes):
     return packed
 
 
+def unpack(packed, units):
+    """The matrix (k, 4 * units) that `pack` made (tiles, k, 4, lanes) of."""
+    tiles, k, gates, lanes = packed.shape
+    return packed.transpose(1, 2, 0, 3).reshape(k, gates, tiles * lanes)[:, :, :units].reshape(k, gates * units)
+
+
+def pack_columns(matrix, lanes):
+    """(k, columns) -> tiles of 4 vectors of columns, [tile][k][4][lanes]; the last one holds 1, 2 or 4 vectors."""
+    k, columns = matrix.shape
+    vectors = -(-columns // lanes)
+    packed = aligned((k * (vectors + 3) * lanes,), matrix.dtype)
+    start = 0
+    for first in range(0, vectors, 4):
+        width = (4 if vectors - first >= 3 else vectors - first) * lanes
+        tile = packed[start : start + k * width].reshape(k, width)
+        part = matrix[:, first * lanes : first * lanes + width]
+        tile[:, : part.shape[1]], tile[:, part.shape[1] :] = part, 0
+        start += k * width
+    return packed
+
+
 def pack_bfloat16(matrix, lanes):
     """As `pack`, the upper halves of float32 values that are bfloat16 values."""
     packed = pack(matrix, lanes)
@@ -35,15 +69,19 @@ def pack_bfloat16(matrix, lanes):
     return halves
 
 
-def pack_pairs(matrix, lanes, step):
-    """bfloat16 values as AMX multiplies them: (tiles, steps, 4, step / 2, lanes, 2), zeros behind the last k."""
-    halves = pack_bfloat16(matrix, lanes)
-    tiles, k = halves.shape[:2]
-    packed = aligned((tiles, -(-k // step), 4, step // 2, lanes, 2), np.uint16)
-    packed[:, -1:] = 0
-    for row in range(k):
-        packed[:, row // step, :, row % step // 2, :, row % 2] = halves[:, row]
-    return packed
+def deepen(packed, depth, whole):
+    """(tiles, k, 4, lanes) -> (tiles, steps, 4, lanes, depth): `depth` of k beside each other, zeros behind the last.
+
+    Steps are filled up to a multiple of `whole`.
+    """
+    tiles, k, gates, lanes = packed.shape
+    steps = -(-k // (depth * whole)) * whole
+    deep = aligned((tiles, steps, gates, lanes, depth), packed.dtype)
+    deep[:, k // depth :] = 0
+    for place in range(depth):
+        part = packed[:, place::depth]
+        deep[:, : part.shape[1], :, :, place] = part
+    return deep
 
 
 def column_scales(matrix):
@@ -56,22 +94,15 @@ def to_int8(matrix, scales):
     return np.rint(matrix / np.where(scales == 0, 1, scales)).astype(np.int8)
 
 
-def pack_int8(matrix, lanes, depth):
-    """(tiles, steps, 4, lanes, depth) integers, `depth` of k beside each other, and columns (tiles, 8, lanes).
+def pack_int8(matrix, lanes, depth, whole=1):
+    """`deepen`ed integers, and columns (tiles, 8, lanes).
 
     The columns hold 4 vectors of float32 scales, then 4 of int32: what 128 more in each left operand adds, negated.
     """
-    k = len(matrix)
     scales = column_scales(matrix)
     integers = to_int8(matrix, scales)
-    packed = pack(integers, lanes)
-    tiles, steps = len(packed), -(-k // depth)
-    deep = aligned((tiles, steps, 4, lanes, depth), np.int8)
-    deep[:, -1:] = 0
-    for place in range(depth):
-        part = packed[:, place::depth]
-        deep[:, : part.shape[1], :, :, place] = part
-    columns = aligned((tiles, 8, lanes), np.float32)
+    deep = deepen(pack(integers, lanes), depth, whole)
+    columns = aligned((len(deep), 8, lanes), np.float32)
     columns[:, :4] = pack(scales[None], lanes)[:, 0]
     columns[:, 4:].view(np.int32)[...] = pack(-128 * integers.sum(axis=0, dtype=np.int32)[None], lanes)[:, 0]
     return deep, columns

@@ -5,11 +5,12 @@ vectors, and a block of rows times a tile keeps all its sums in registers while 
 order, whatever the block: a row's bits do not depend on the rows beside it.
 """
 
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbalstm.kernels.cpu.product import product_of
+from numbalstm.kernels.linked import linked
 from numbalstm.kernels.memory import item_size, lane_count, load, prefetch, store
 from numbalstm.kernels.simd import I64
 
@@ -18,10 +19,17 @@ DEPTH = 512  # steps of k in a block of weights: all the rows pass over it befor
 LINE = 64  # bytes of a cache line
 
 
-def _emit_block(builder, tile, rows, tiles, a, lda, w, ldw, k, z, ldz, ldz_tile, columns, scales, ahead=None):
-    """One loop over k with rows * tiles * 4 sums in registers; fetches a cache line a turn from `ahead` on."""
+def emit_block(
+    builder, tile, rows, tiles, a, lda, w, ldw, k, z, ldz, ldz_tile, columns, scales, ahead=None, vectors=4, left=None
+):
+    """One loop over k with rows * tiles * vectors sums in registers; fetches a cache line a turn from `ahead` on.
+
+    `left`: bytes from one k of the left operand to the next, and from one vector's left operand to the next one's;
+    None: k are neighbours, and all vectors share one left operand.
+    """
     product = product_of(tile)
-    places = [(r, t, g) for r in range(rows) for t in range(tiles) for g in range(4)]
+    left_step, plane = left or (I64(product.left_item), None)
+    places = [(r, t, g) for r in range(rows) for t in range(tiles) for g in range(vectors)]
 
     def cell(r, t, g):
         offset = builder.add(builder.mul(ldz, I64(r)), builder.mul(ldz_tile, I64(t)))
@@ -39,20 +47,22 @@ def _emit_block(builder, tile, rows, tiles, a, lda, w, ldw, k, z, ldz, ldz_tile,
 
     def advance(start):
         """Add the products of one step of k."""
-        here = builder.mul(start, I64(product.left_item))
-        there = builder.mul(start, I64(4 * product.weight_size))
+        here = builder.mul(start, left_step)
+        there = builder.mul(start, I64(vectors * product.weight_size))
         weights = {
             (t, g): product.weight(builder, builder.add(tile_of[t], builder.add(there, I64(g * product.weight_size))))
             for t in range(tiles)
-            for g in range(4)
+            for g in range(vectors)
         }
         if ahead is not None:
             prefetch(builder, builder.add(ahead, builder.mul(start, I64(LINE))))
         for r in range(rows):
-            left = product.left(builder, builder.add(row_of[r], here))
+            at = builder.add(row_of[r], here)
+            shared = product.left(builder, at) if plane is None else None
             for t, g in weights:
+                own = shared or product.left(builder, builder.add(at, builder.mul(plane, I64(g))))
                 total = sums[r, t, g]
-                builder.store(product.add(builder, left, weights[t, g], builder.load(total)), total)
+                builder.store(product.add(builder, own, weights[t, g], builder.load(total)), total)
 
     whole = builder.and_(k, I64(-UNROLL))
     with cgutils.for_range_slice(builder, I64(0), whole, I64(UNROLL), intp=I64) as (index, _):
@@ -77,7 +87,7 @@ def block(typingctx, tile, rows, a, lda, w, k, z, ldz, columns, scales, ahead):
             here = builder.append_basic_block(f"rows{rows}")
             choice.add_case(I64(rows), here)
             builder.position_at_end(here)
-            _emit_block(builder, tile, rows, 1, a, lda, w, I64(0), k, z, ldz, I64(0), columns, scales, ahead)
+            emit_block(builder, tile, rows, 1, a, lda, w, I64(0), k, z, ldz, I64(0), columns, scales, ahead)
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
@@ -91,7 +101,7 @@ def single_row(typingctx, tile, a, w, ldw, k, z, ldz_tile, columns, scales):
 
     def codegen(context, builder, sig, args):
         _, a, w, ldw, k, z, ldz_tile, columns, scales = args
-        _emit_block(builder, tile, 1, 2, a, I64(0), w, ldw, k, z, I64(0), ldz_tile, columns, scales)
+        emit_block(builder, tile, 1, 2, a, I64(0), w, ldw, k, z, I64(0), ldz_tile, columns, scales)
         return context.get_dummy_value()
 
     return types.void(tile, *[types.intp] * 8), codegen
@@ -115,7 +125,7 @@ weight_row_size = _constant(lambda tile: 4 * product_of(tile).weight_size)  # by
 cuts = _constant(lambda tile: int(not product_of(tile).scaled))  # scaled sums are finished once, so k is not cut
 
 
-@njit(error_model="numpy")
+@linked
 def start_sums(tile, bias, z, rows):
     """z[r] = bias, the four vectors of a tile."""
     width = lane_count(tile) * item_size(tile)
@@ -129,13 +139,13 @@ def start_sums(tile, bias, z, rows):
         store(tile, at + 3 * width, o)
 
 
-@njit(error_model="numpy")
+@linked
 def steps_of(tile, k):
     """Steps of the inner loop for k products."""
     return (k + step_depth(tile) - 1) // step_depth(tile)
 
 
-@njit(error_model="numpy")
+@linked
 def panel(tile, rows, a, lda, w, k, z, ldz, columns, scales):
     """z[r] += a[r, :k] @ w for any number of rows, in blocks of nearly equal height."""
     row_bytes = weight_row_size(tile)

@@ -13,11 +13,26 @@ from numbalstm.kernels.memory import load_vector, pointer, store_vector
 from numbalstm.kernels.simd import BYTES, FLOAT, I32, I64, broadcast, emit_fma, vector_type
 
 
+class Bfloat16(ir.Type):
+    """LLVM's bfloat, which llvmlite has no name for."""
+
+    def _to_string(self):
+        return "bfloat"
+
+    def __eq__(self, other):
+        return isinstance(other, Bfloat16)
+
+    def __hash__(self):
+        return hash(Bfloat16)
+
+
 class Float:
     """Weights of the element type."""
 
     scaled = False
     depth = 1  # k of one step
+    whole = 1  # steps to which the weights of a tile are filled up with zeros
+    few = None  # rows from which on AMX units multiply; None: never
 
     def __init__(self, tile):
         self.v = tile.vector
@@ -41,6 +56,10 @@ class Float:
     def add(self, builder, left, weight, total):
         """The sum with one more product."""
         return emit_fma(builder, left, weight, total, self.v)
+
+    def total(self, builder, address):
+        """A sum that was put aside."""
+        return load_vector(builder, address, self.v)
 
     def finish(self, builder, total, z, columns, gate, row_scale):
         """Write the sum to z."""
@@ -85,38 +104,54 @@ class WideInt8(Float):
         store_vector(builder, emit_fma(builder, total, scale, load_vector(builder, z, self.v), self.v), z, self.v)
 
 
-class DotInt8(Float):
-    """int8 weights times rows quantised to eight bits, four products a lane at once (AVX-512 VNNI), summed exactly."""
+class Dot(Float):
+    """Weights and rows of fewer bits, `depth` products a lane at once: so many k lie beside each other in 4 bytes."""
 
-    scaled = True
-    depth = 4
+    instruction = ""  # of AVX-512
 
     def __init__(self, tile):
         super().__init__(tile)
-        self.words = ir.VectorType(I32, self.v.lanes)
         self.left_item = 4
+        self.words = ir.VectorType(I32, self.v.lanes)
+        self.operand = self.words
 
-    def _words(self, builder, address):
-        got = builder.load(pointer(builder, address, self.words))
+    def _load(self, builder, address, kind):
+        got = builder.load(pointer(builder, address, kind))
         got.align = 4
         return got
-
-    def start(self, builder, z, columns, gate):
-        return self._words(builder, builder.add(columns, I64((4 + gate) * self.size)))
 
     def left(self, builder, address):
         word = builder.load(pointer(builder, address, I32))
         undefined = ir.Constant(self.words, ir.Undefined)
         one = builder.insert_element(undefined, word, I32(0))
-        return builder.shuffle_vector(one, undefined, ir.Constant(self.words, [0] * self.v.lanes))
+        spread = builder.shuffle_vector(one, undefined, ir.Constant(self.words, [0] * self.v.lanes))
+        return builder.bitcast(spread, self.operand)
 
     def weight(self, builder, address):
-        return self._words(builder, address)
+        return builder.bitcast(self._load(builder, address, self.words), self.operand)
 
     def add(self, builder, left, weight, total):
-        kind = ir.FunctionType(self.words, [self.words] * 3)
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
+        kind = ir.FunctionType(total.type, [total.type, self.operand, self.operand])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{self.instruction}.512")
         return builder.call(function, [total, left, weight])
+
+
+class DotInt8(Dot):
+    """int8 weights times rows quantised to eight bits, summed exactly (AVX-512 VNNI)."""
+
+    scaled = True
+    depth = 4
+    instruction = "avx512.vpdpbusd"
+
+    def start(self, builder, z, columns, gate):
+        return self.total(builder, self.start_of(builder, columns, gate))
+
+    def start_of(self, builder, columns, gate):
+        """Address of the sums' first values."""
+        return builder.add(columns, I64((4 + gate) * self.size))
+
+    def total(self, builder, address):
+        return self._load(builder, address, self.words)
 
     def finish(self, builder, total, z, columns, gate, row_scale):
         scale = load_vector(builder, builder.add(columns, I64(gate * self.size)), self.v)
@@ -125,7 +160,48 @@ class DotInt8(Float):
         store_vector(builder, emit_fma(builder, value, scale, load_vector(builder, z, self.v), self.v), z, self.v)
 
 
-PRODUCTS = {"native": Float, "bfloat16": WideBfloat16, "int8": WideInt8, "int8 dot": DotInt8}
+class AmxInt8(DotInt8):
+    """The same sums on AMX units where there are rows enough."""
+
+    whole = 16
+    few = 4
+    tile_instruction = "tdpbusd"
+
+
+class DotBfloat16(Dot):
+    """bfloat16 weights times rows rounded to bfloat16, summed in float32 (AVX-512 BF16)."""
+
+    depth = 2
+    instruction = "avx512bf16.dpbf16ps"
+
+    def __init__(self, tile):
+        super().__init__(tile)
+        self.operand = ir.VectorType(Bfloat16(), 2 * self.v.lanes)
+
+
+class AmxBfloat16(DotBfloat16):
+    """The same on AMX units, whose order of summing is their own: for any number of rows."""
+
+    whole = 16
+    few = 0
+    tile_instruction = "tdpbf16ps"
+
+    def start_of(self, builder, columns, gate):
+        """None: the sums begin at 0."""
+
+    def finish(self, builder, total, z, columns, gate, row_scale):
+        store_vector(builder, builder.fadd(load_vector(builder, z, self.v), total), z, self.v)
+
+
+PRODUCTS = {
+    "native": Float,
+    "bfloat16": WideBfloat16,
+    "int8": WideInt8,
+    "int8 dot": DotInt8,
+    "int8 amx": AmxInt8,
+    "bfloat16 dot": DotBfloat16,
+    "bfloat16 amx": AmxBfloat16,
+}
 
 
 def product_of(tile):

@@ -5,70 +5,49 @@ multiplied two at a time for both products. The sums run in the same order, so t
 """
 
 import numpy as np
-from numba import njit, prange
-from numba.extending import overload
 
 from numbalstm.kernels.compilation import entry_point
 from numbalstm.kernels.cpu.forward import cell
-from numbalstm.kernels.cpu.job import FIELDS
+from numbalstm.kernels.cpu.gates import Spot
+from numbalstm.kernels.cpu.job import CELL, FIELDS
 from numbalstm.kernels.cpu.left import (
     begin_products,
     end_products,
-    offsets_of_tile,
     pairs_tiles,
     prepare_h,
     prepare_x,
     project,
+    project_pair,
     recur,
     recur_pair,
 )
-from numbalstm.kernels.cpu.panel import single_row, start_sums, steps_of, weight_row_size
-from numbalstm.kernels.memory import item_size, lane_count
+from numbalstm.kernels.cpu.panel import start_sums
+from numbalstm.kernels.linked import linked
+from numbalstm.kernels.memory import item_size, lane_count, record_at
 
 # As a job of `forward`, but: packed_x (rows, features) is x; y is the address of the outputs (rows, units); z is
 # (2 * rows, 4 * lanes); h and h_other are exchanged after each step; backwards says whether the next step goes through
 # the tiles from the last to the first.
-STEP = np.dtype([(name, np.int64) for name in ("y", "backwards", *FIELDS)])
+STEP = np.dtype([(name, np.int64) for name in ("y", "backwards", *FIELDS)] + CELL)
+STEP_BYTES = STEP.itemsize
+_job_at = record_at(STEP)
 
 
-def _project_pair(tile, job, n, z, tile_z):
-    """The input's product of one row for two tiles."""
-
-
-@overload(_project_pair)
-def _project_pair_of(tile, job, n, z, tile_z):
-    if tile.weights in ("int8 dot", "bfloat16 amx"):
-
-        def one_by_one(tile, job, n, z, tile_z):
-            project(tile, job, n, z, 0, 1)
-            project(tile, job, n + 1, z + tile_z, 0, 1)
-
-        return one_by_one
-
-    def together(tile, job, n, z, tile_z):
-        weights, columns = offsets_of_tile(tile, job, n, job.features)
-        steps = steps_of(tile, job.features)
-        at, scale = job.kernel + weights, job.kernel_columns + columns
-        single_row(tile, job.packed_x, at, steps * weight_row_size(tile), steps, z, tile_z, scale, 0)
-
-    return together
-
-
-@njit(error_model="numpy")
+@linked
 def _multiply(tile, job, n, together):
     """The sums of one tile for all rows, or of two tiles for one row."""
     row_bytes = 4 * lane_count(tile) * item_size(tile)
     for m in range(together):
         start_sums(tile, job.bias + (n + m) * row_bytes, job.z + m * row_bytes, job.rows)
     if together == 2:
-        _project_pair(tile, job, n, job.z, row_bytes)
+        project_pair(tile, job, n, job.z, row_bytes)
         recur_pair(tile, job, n, job.h, job.z, row_bytes)
     else:
         project(tile, job, n, job.z, 0, job.rows)
         recur(tile, job, n, job.h, job.z, 0, job.rows)
 
 
-@njit(error_model="numpy")
+@linked
 def _advance(tile, job):
     """One step of one job."""
     width = lane_count(tile) * item_size(tile)
@@ -87,7 +66,8 @@ def _advance(tile, job):
                 z = job.z + (row + n - first) * 4 * width
                 place = (row * job.tiles + n) * width
                 y = job.y + row * job.units * item_size(tile) + n * width
-                cell(tile, job, z, job.c + place, job.h_other + place, y, job.units - n * lane_count(tile))
+                c, spot = job.c + place, Spot(row, 0, n * width, job.units - n * lane_count(tile))
+                cell(tile, job, spot, z, c, c, job.h + place, job.h_other + place, y)
         done += together
     end_products(tile, mode)
     job.h, job.h_other = job.h_other, job.h
@@ -95,14 +75,7 @@ def _advance(tile, job):
 
 
 @entry_point()
-def step_serial(tile, jobs):
-    """One step of the jobs in turn: the layers of a stack, or parts of one layer."""
-    for number in range(jobs.shape[0]):
-        _advance(tile, jobs[number])
-
-
-@entry_point(parallel=True)
-def step_parallel(tile, jobs):
-    """One step of the parts of one layer, in any order."""
-    for number in prange(jobs.shape[0]):
-        _advance(tile, jobs[number])
+def step_jobs(tile, jobs, x, y, first, last):
+    """One step of jobs in turn, the layers of a stack or parts of one layer: see `kernels.launch`; x and y are free."""
+    for number in range(first, last):
+        _advance(tile, _job_at(jobs + number * STEP_BYTES))

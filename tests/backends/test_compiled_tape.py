@@ -1,0 +1,284 @@
+"""Recorded passes of the compiled kernels and their way back, against the equations in NumPy."""
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.requests import request, weights
+
+from numbalstm import activations
+from numbalstm.backends import compiled_backward, compiled_tape, cpu, hardware, reference_backward
+from numbalstm.backends.interface import Variant
+from numbalstm.parameters import LSTMParameters
+
+TESTS = Path(__file__).parents[1]
+TOLERANCE = {"float64": 3e-13, "float32": 2e-5}
+
+
+def normal(rng, *shape, dtype="float64"):
+    return (rng.standard_normal(shape) * 0.5).astype(dtype)
+
+
+def factors(rng, *shape, dtype="float64"):
+    return ((rng.random(shape) < 0.7) / 0.7).astype(dtype)
+
+
+def parts(gradients):
+    """Everything of the gradients as flat pairs of a name and an array."""
+    x = gradients.x if isinstance(gradients.x, list) else [gradients.x]
+    return [*(("x", row) for row in x), ("h", gradients.h), ("c", gradients.c), *gradients.parameters.items()]
+
+
+def arrays_like(rng, outputs):
+    if isinstance(outputs, list):
+        return [normal(rng, *row.shape, dtype=row.dtype) for row in outputs]
+    return normal(rng, *outputs.shape, dtype=outputs.dtype)
+
+
+def worst(found, expected):
+    found, expected = list(found), list(expected)
+    assert len(found) == len(expected)
+    assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(found, expected, strict=True))
+    pairs = zip(found, expected, strict=True)
+    return max(
+        float(np.max(np.abs(a.astype(float) - b), initial=0)) / max(1.0, np.max(np.abs(b), initial=0)) for a, b in pairs
+    )
+
+
+def check(rng, asked, dtype="float64"):
+    """A request's results and gradients are those of the reference, with and without checkpoints."""
+    forward, tape = compiled_tape.record(asked, None)
+    expected, reference = reference_backward.record(asked, None)
+    flat = [[*r.outputs, r.h, r.c] for r in (forward, expected)]
+    assert worst(*flat) < TOLERANCE[dtype]
+    cotangents = arrays_like(rng, expected.outputs), arrays_like(rng, expected.h), arrays_like(rng, expected.c)
+    found = parts(tape.pullback(*cotangents))
+    wanted = parts(reference.pullback(*cotangents))
+    assert [name for name, _ in found] == [name for name, _ in wanted]
+    assert worst((a for _, a in found), (a for _, a in wanted)) < TOLERANCE[dtype]
+    for every in (1, 3):
+        again, checkpointed = compiled_tape.record(asked, every)
+        assert all(np.array_equal(a, b) for a, b in zip(list(again.outputs), list(forward.outputs), strict=True))
+        for (name, a), (_, b) in zip(parts(checkpointed.pullback(*cotangents)), found, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=name)
+    return forward, found
+
+
+SHAPES = [(1, 7, 3, 5), (3, 9, 7, 33), (17, 5, 1, 100), (40, 6, 20, 17), (2, 4, 70, 130), (0, 3, 4, 4)]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_agrees_with_the_reference(shape, dtype, threads, rng):
+    batch, steps, features, units = shape
+    x = normal(rng, batch, steps, features, dtype=dtype)
+    start = normal(rng, batch, units, dtype=dtype), normal(rng, batch, units, dtype=dtype)
+    plain = request(x, weights(rng, features, units, dtype), threads=threads)
+    check(rng, plain, dtype)
+    check(rng, plain._replace(return_sequences=False, go_backwards=True), dtype)
+    mask = rng.random((batch, steps)) < 0.6
+    for zeros in (False, True):
+        masked = plain._replace(mask=mask, initial_state=start, zero_output_for_mask=zeros, go_backwards=zeros)
+        check(rng, masked, dtype)
+        check(rng, masked._replace(return_sequences=False), dtype)
+
+
+@pytest.mark.parametrize("return_sequences", [True, False])
+@pytest.mark.parametrize("backwards", [True, False])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_lists_of_sequences(threads, backwards, return_sequences, rng):
+    x = [normal(rng, length, 4) for length in (3, 0, 9, 1, 9, 5, 2)]
+    options = {"threads": threads, "go_backwards": backwards, "return_sequences": return_sequences}
+    check(rng, request(x, weights(rng, 4, 19, "float64"), **options))
+
+
+CHOICES = {
+    "peephole": (False, True),
+    "projection": (None, 5, 40),
+    "activations": (None, ("sigmoid", "hard_sigmoid", "tanh", "sigmoid", "softsign")),
+    "coupled": (False, True),
+    "gate_clip": (None, 0.4),
+    "cell_clip": (None, 0.3),
+    "zoneout": (None, "rate", "arrays"),
+    "dropout": (False, True),
+    "rows": ("dense", "masked", "list"),
+    "threads": (1, 2),
+}
+
+
+@pytest.mark.parametrize("number", range(36))
+def test_variants_agree_with_the_reference(number):
+    rng = np.random.default_rng(number)
+    choice = {name: values[rng.integers(len(values))] for name, values in CHOICES.items()}
+    batch, steps, features, units = (3, 6, 4, 9) if number % 2 else (13, 5, 7, 33)
+    width = choice["projection"] or units
+    parameters = LSTMParameters(
+        normal(rng, features, 4 * units),
+        normal(rng, width, 4 * units),
+        normal(rng, 4 * units),
+        peephole_kernel=normal(rng, 3, units) if choice["peephole"] else None,
+        projection_kernel=normal(rng, units, width) if choice["projection"] else None,
+    )
+    x = normal(rng, batch, steps, features)
+    zoneout = {None: None, "rate": (0.2, None if choice["projection"] else 0.7)}.get(choice["zoneout"], "arrays")
+    if zoneout == "arrays":
+        zoneout = tuple((rng.random((batch, steps, size)) < 0.4).astype(float) for size in (units, width))
+    if choice["rows"] == "list":
+        lengths = rng.integers(0, steps + 1, batch)
+        x = [row[:length] for row, length in zip(x, lengths, strict=True)]
+        if isinstance(zoneout, tuple) and choice["zoneout"] == "arrays":
+            zoneout = tuple([row[:n] for row, n in zip(part, lengths, strict=True)] for part in zoneout)
+    names = choice["activations"]
+    clipped = choice["projection"] and choice["zoneout"] != "arrays"
+    asked = request(
+        x,
+        parameters,
+        initial_state=(normal(rng, batch, width), normal(rng, batch, units)),
+        mask=rng.random((batch, steps)) < 0.6 if choice["rows"] == "masked" else None,
+        go_backwards=bool(rng.integers(2)),
+        return_sequences=bool(rng.integers(2)),
+        threads=choice["threads"],
+        dropout_masks=(factors(rng, 4, batch, features), factors(rng, 4, batch, width)) if choice["dropout"] else None,
+        variant=Variant(
+            names and tuple(activations.get(name) for name in names),
+            choice["coupled"],
+            choice["gate_clip"],
+            choice["cell_clip"],
+            0.6 if clipped else None,
+            zoneout,
+        ),
+    )
+    assert compiled_tape.unsupported_record(asked) is None
+    forward, _ = check(rng, asked)
+    if cpu.unsupported(asked) is None:
+        for a, b in zip([*cpu.forward(asked).outputs], [*forward.outputs], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", sorted(name for name, known in activations.NAMED.items() if known.code is not None))
+def test_every_activation_in_both_places(name, rng):
+    activation = activations.get(name)
+    x = normal(rng, 3, 2, 5)  # two steps: exponential grows without bounds
+    check(rng, request(x, weights(rng, 5, 18, "float64"), activation=activation, recurrent_activation=activation))
+
+
+@pytest.mark.parametrize("dropped", ["x", "h", "both"])
+def test_factors_of_x_and_of_states(dropped, rng):
+    x = normal(rng, 5, 4, 3)
+    shared = factors(rng, 5, 3), factors(rng, 5, 17)
+    m_x, m_h = (None if dropped == "h" else shared[0], None if dropped == "x" else shared[1])
+    check(rng, request(x, weights(rng, 3, 17, "float64"), dropout_masks=(m_x, m_h)))
+
+
+def test_the_outputs_have_the_bits_of_inference(rng):
+    for dtype, (batch, steps, features, units) in zip(("float32", "float64") * 2, SHAPES, strict=False):
+        asked = request(normal(rng, batch, steps, features, dtype=dtype), weights(rng, features, units, dtype))
+        for a, b in zip(compiled_tape.record(asked, None)[0], cpu.forward(asked), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("rows", ["dense", "masked"])
+@pytest.mark.parametrize("batch", [1, 7, 70])
+def test_threads_and_chunks_change_no_bit(batch, rows, rng, monkeypatch):
+    x = normal(rng, batch, 60, 9, dtype="float32")
+    mask = rng.random((batch, 60)) < 0.7 if rows == "masked" else None
+    asked = request(x, weights(rng, 9, 70), mask=mask, threads=1)
+    d_outputs = normal(rng, batch, 60, 70, dtype="float32")
+
+    def gradients(threads):
+        return parts(compiled_tape.record(asked._replace(threads=threads), None)[1].pullback(d_outputs, None, None))
+
+    expected = gradients(1)
+    for threads, chunk in ((2, 512), (5, 512), (1, 1), (2, 90)):
+        monkeypatch.setattr(compiled_backward, "CHUNK_ROWS", chunk)
+        for share in (False, True):
+            monkeypatch.setattr(compiled_tape, "split", lambda *_, n=threads, share=share: (min(n, batch), share))
+            for (name, a), (_, b) in zip(gradients(threads), expected, strict=True):
+                np.testing.assert_array_equal(a, b, err_msg=f"{name} {threads} {chunk} {share}")
+
+
+def test_a_samples_gradients_do_not_depend_on_its_batch_mates(rng):
+    x, d_outputs = normal(rng, 23, 8, 5, dtype="float32"), normal(rng, 23, 8, 37, dtype="float32")
+    parameters = weights(rng, 5, 37)
+    whole = compiled_tape.record(request(x, parameters), None)[1].pullback(d_outputs, None, None)
+    for some in (slice(0, 1), slice(4, 6), slice(10, 23)):
+        part = compiled_tape.record(request(x[some], parameters), None)[1].pullback(d_outputs[some], None, None)
+        np.testing.assert_array_equal(part.x, whole.x[some])
+        np.testing.assert_array_equal(part.h, whole.h[some])
+        np.testing.assert_array_equal(part.c, whole.c[some])
+
+
+def test_what_lies_under_a_mask_reaches_no_gradient(rng):
+    x, mask = normal(rng, 6, 9, 4), rng.random((6, 9)) < 0.5
+    asked = request(x, weights(rng, 4, 11, "float64"), mask=mask)
+    d_outputs = normal(rng, 6, 9, 11)
+    clean = parts(compiled_tape.record(asked, None)[1].pullback(d_outputs, None, None))
+    x[~mask] = np.nan
+    for (name, a), (_, b) in zip(
+        parts(compiled_tape.record(asked, None)[1].pullback(d_outputs, None, None)), clean, strict=True
+    ):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def test_units_that_fill_up_a_vector_stay_out_of_the_gradients(rng):
+    """They overflow here: with all gates at exp, their cell grows although nothing comes in."""
+    x = np.full((2, 120, 1), -9.0)
+    parameters = LSTMParameters(np.ones((1, 12)), np.zeros((3, 12)), np.zeros(12))
+    exponential = activations.get("exponential")
+    asked = request(x, parameters, activation=exponential, recurrent_activation=exponential)
+    _, tape = compiled_tape.record(asked, None)
+    gradients = tape.pullback(np.ones((2, 120, 3)), None, None)
+    assert all(np.isfinite(array).all() for _, array in parts(gradients))
+
+
+def test_the_tape_takes_six_numbers_a_unit_and_step(rng):
+    batch, steps, units = 5, 31, 64
+    asked = request(normal(rng, batch, steps, 8, dtype="float32"), weights(rng, 8, units))
+    whole = compiled_tape.record(asked, None)[1].nbytes
+    assert whole == 4 * units * batch * (6 * steps + 2)  # and the initial states
+    segments = -(-steps // 6)
+    assert compiled_tape.record(asked, 6)[1].nbytes == 4 * units * batch * 2 * segments
+
+
+def test_strided_outputs_receive_the_result(rng):
+    x = normal(rng, 3, 5, 4)
+    asked = request(x, weights(rng, 4, 6, "float64"))
+    out = np.zeros((5, 3, 6)).swapaxes(0, 1)
+    forward, _ = compiled_tape.record(asked._replace(out=out), None)
+    assert forward.outputs is out
+    np.testing.assert_array_equal(out, cpu.forward(asked).outputs)
+
+
+def test_shares_of_rows_cover_the_batch_once(rng):
+    for _ in range(30):
+        lengths = -np.sort(-rng.integers(0, 9, rng.integers(0, 12)))
+        bounds = compiled_tape._bounds(lengths, int(rng.integers(1, 6)))
+        assert bounds[0][0] == 0
+        assert bounds[-1][1] == len(lengths)
+        assert all(a[1] == b[0] for a, b in pairwise(bounds))
+
+
+AT_A_WIDTH = """
+import numpy as np
+from backends.test_compiled_tape import check, normal, factors
+from support.requests import request, weights
+rng = np.random.default_rng(3)
+for dtype in ("float64", "float32"):
+    for batch, steps, features, units in ((1, 5, 3, 9), (7, 4, 19, 34)):
+        x = normal(rng, batch, steps, features, dtype=dtype)
+        asked = request(x, weights(rng, features, units, dtype))
+        check(rng, asked, dtype)
+        drop = factors(rng, 4, batch, features, dtype=dtype), factors(rng, 4, batch, units, dtype=dtype)
+        check(rng, asked._replace(dropout_masks=drop), dtype)
+"""
+
+
+@pytest.mark.parametrize("width", [width for width in (16, 32) if width < hardware.vector_bytes()])
+def test_every_vector_width(width, tmp_path):
+    environment = dict(os.environ, NUMBALSTM_SIMD=str(width), NUMBA_CACHE_DIR=str(tmp_path), PYTHONPATH=str(TESTS))
+    subprocess.run([sys.executable, "-c", AT_A_WIDTH], env=environment, check=True, timeout=300)
