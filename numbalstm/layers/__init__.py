@@ -13,6 +13,7 @@ from numbalstm.layers.pooling import GlobalAveragePooling1D, GlobalMaxPooling1D
 from numbalstm.layers.registry import LAYERS, OPERATIONS, deserialize
 from numbalstm.layers.reshaping import Flatten, RepeatVector, Reshape
 from numbalstm.layers.rnn import RNN
+from numbalstm.layers.stacked import StackedLSTM
 from numbalstm.layers.time_distributed import TimeDistributed
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "RepeatVector",
     "Reshape",
     "SpatialDropout1D",
+    "StackedLSTM",
     "StackedRNNCells",
     "TimeDistributed",
     "deserialize",

@@ -3,14 +3,16 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from numbalstm import checks, dtypes, regularizers
 from numbalstm.backends.arguments import as_array
+from numbalstm.layers.gradients import Differentiable
 from numbalstm.layers.registry import LAYERS, deserialize, register_layer, unique_name
-from numbalstm.layers.symbolic import Node, Shape, SymbolicTensor, is_shape, is_symbolic
+from numbalstm.layers.specs import InputSpec, shape_hint
+from numbalstm.layers.symbolic import Node, Shape, SymbolicTensor, is_shape, is_symbolic, plain_sizes
 from numbalstm.layers.weights import WeightHolder
 
 __all__ = [
@@ -38,6 +40,7 @@ def _once(build: Callable[..., None]) -> Callable[..., None]:
             build(self, input_shape)
         elif not self.built:
             self._building = True
+            input_shape = plain_sizes(input_shape)
             try:
                 build(self, input_shape)
             finally:
@@ -46,14 +49,6 @@ def _once(build: Callable[..., None]) -> Callable[..., None]:
             self._finish_build()
 
     return build_once
-
-
-class InputSpec(NamedTuple):
-    """What a layer demands of its input's shape: `rank` or at least `min_rank` axes, and sizes by axis in `axes`."""
-
-    rank: int | None = None
-    min_rank: int = 0
-    axes: Mapping[int, int] = {}
 
 
 class _LayerType(type):
@@ -72,7 +67,7 @@ class _LayerType(type):
         return layer
 
 
-class Layer(WeightHolder, metaclass=_LayerType):
+class Layer(WeightHolder, Differentiable, metaclass=_LayerType):
     """Base of all layers.
 
     Parameters
@@ -103,7 +98,7 @@ class Layer(WeightHolder, metaclass=_LayerType):
     -----
     A subclass writes ``build(input_shape)`` (adds weights; called once), ``call(inputs, ...)``,
     ``compute_output_shape(input_shape)`` and ``get_config()``, and sets `supports_mask`.  ``call`` takes ``mask`` and
-    ``training`` where the layer heeds them.
+    ``training`` where the layer heeds them.  A layer that can train writes ``_vjp`` with the arguments of ``call`` too.
     """
 
     supports_mask: bool = False
@@ -151,7 +146,7 @@ class Layer(WeightHolder, metaclass=_LayerType):
         self.nodes: list[Node] = []
         self.init_weights(trainable)
         self._initial_weights = weights
-        self._input_shape_hint = _shape_hint(where, input_shape, batch_input_shape, batch_size)
+        self._input_shape_hint = shape_hint(where, input_shape, batch_input_shape, batch_size)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -160,6 +155,8 @@ class Layer(WeightHolder, metaclass=_LayerType):
         parameters = inspect.signature(cls.call).parameters
         cls._takes_mask = "mask" in parameters
         cls._takes_training = "training" in parameters
+        if "call" in cls.__dict__ and "_vjp" not in cls.__dict__:
+            setattr(cls, "_vjp", Differentiable._vjp)  # noqa: B010 - an inherited derivative is that of another call
 
     @property
     def place(self) -> str:
@@ -191,7 +188,21 @@ class Layer(WeightHolder, metaclass=_LayerType):
             if is_symbolic((inputs, args, kwargs)):
                 return self._connect(inputs, args, kwargs)
             self.build(self.shapes_of(inputs))
-        return self.call(inputs, *args, **kwargs)
+        if self.activity_regularizer is None and not self.sublayers:
+            return self.call(inputs, *args, **kwargs)
+        self.clear_losses()
+        return self.call_inside(inputs, *args, **kwargs)
+
+    def call_inside(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run the layer on arrays as a part of another one, whose losses collect over the whole call."""
+        if not self._takes_training:
+            kwargs.pop("training", None)
+        if not self.built:
+            self.build(self.shapes_of(inputs))
+        outputs = self.call(inputs, *args, **kwargs)
+        if self.activity_regularizer is not None:
+            self.keep_losses(outputs)
+        return outputs
 
     def _connect(self, inputs: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         try:
@@ -226,12 +237,17 @@ class Layer(WeightHolder, metaclass=_LayerType):
         outputs, masks
             `masks` is None or, flattened, pairs with the flattened outputs.
         """
-        if kwargs.get("mask") is not None:
-            mask = kwargs["mask"]
-        elif gives_mask and self._takes_mask and mask is not None:
-            kwargs["mask"] = mask
-        outputs = self(inputs, *args, **kwargs)
+        mask = self.handed_mask(mask, gives_mask, kwargs)
+        outputs = self.call_inside(inputs, *args, **kwargs)
         return outputs, self.compute_mask(inputs, mask) if self.supports_mask else None
+
+    def handed_mask(self, mask: Any, gives_mask: bool, kwargs: dict[str, Any]) -> Any:
+        """Put the mask of a graph among the arguments of ``call`` if that takes it; returns the one that counts."""
+        if kwargs.get("mask") is not None:
+            return kwargs["mask"]
+        if gives_mask and self._takes_mask and mask is not None:
+            kwargs["mask"] = mask
+        return mask
 
     def shapes_of(self, inputs: Any) -> Any:
         """Return the shape of an input, or the list (dict) of shapes of a list (dict) of inputs, as `build` gets it."""
@@ -297,7 +313,10 @@ class Layer(WeightHolder, metaclass=_LayerType):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain values, in the form of the layer's generation of Keras."""
         dtype = dtypes.serialize(self.policy, self._config_form)
-        return {"name": self.name, "trainable": self.trainable, "dtype": dtype}
+        config = {"name": self.name, "trainable": self.trainable, "dtype": dtype}
+        if self.activity_regularizer is not None:
+            config["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
+        return config
 
     @property
     def _config_form(self) -> str:
@@ -354,25 +373,3 @@ def _argument_names(cls: type) -> set[str]:
     parameters = [p for base in cls.__mro__ for p in inspect.signature(base.__init__).parameters.values()]
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {parameter.name for parameter in parameters if parameter.kind in named} - {"self"}
-
-
-def _shape_hint(where: str, input_shape: Any, batch_input_shape: Any, batch_size: int | None) -> Shape | None:
-    """Return the batch input shape that the three constructor arguments give together; None without them."""
-    if batch_input_shape is not None:
-        if input_shape is not None or batch_size is not None:
-            raise ValueError(f"{where}: give batch_input_shape, or input_shape and batch_size, not both.")
-        return _sizes(where, "batch_input_shape", batch_input_shape)
-    if input_shape is None:
-        if batch_size is not None:
-            raise ValueError(f"{where}: batch_size needs input_shape.")
-        return None
-    if batch_size is not None:
-        batch_size = checks.positive_integer(where, "batch_size", batch_size)
-    return (batch_size, *_sizes(where, "input_shape", input_shape))
-
-
-def _sizes(where: str, name: str, shape: Any) -> Shape:
-    """Return a shape argument as a tuple; TypeError where it is none."""
-    if not isinstance(shape, (list, tuple)):
-        raise TypeError(f"{where}: {name} must be a tuple of integers and None, got {checks.describe(shape)}.")
-    return tuple(None if size is None else checks.integer(where, name, size, minimum=0) for size in shape)

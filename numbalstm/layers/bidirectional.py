@@ -1,6 +1,6 @@
 """Layers around layers: both directions of a sequence, and one layer for each step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,18 +8,12 @@ import numpy as np
 from numbalstm import checks
 from numbalstm.layers.base import Layer, deserialize, register_layer
 from numbalstm.layers.cell import serialize_layer
+from numbalstm.layers.gradients import LayerGradients, Pull, added, added_weights, filled
+from numbalstm.layers.joining import MERGES, merged, unmerged
 from numbalstm.layers.lstm import LSTM
 from numbalstm.layers.lstm_weights import GENERATIONS
 from numbalstm.layers.sequence import SequenceLayer
 from numbalstm.layers.symbolic import leaves, map_leaves
-
-MERGES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "sum": lambda y, y_b: np.add(y, y_b, out=y),
-    "mul": lambda y, y_b: np.multiply(y, y_b, out=y),
-    "ave": lambda y, y_b: np.multiply(np.add(y, y_b, out=y), 0.5, out=y),
-    "concat": lambda y, y_b: np.concatenate([y, y_b], axis=-1),
-}
-"""What joins the outputs of the two directions, in the memory of the first where that has the size."""
 
 
 @register_layer()
@@ -166,6 +160,38 @@ class Bidirectional(Layer):
         ValueError
             When a shape or a count does not fit.
         """
+        inputs, options = self._directions(inputs, mask, training, initial_state, dropout_masks, constants)
+        joined, views = self._shared_output(inputs)
+        results = []
+        for layer, each, view in zip(self.sublayers, options, views, strict=True):
+            results.append(layer.call_inside(inputs, **each, **({} if view is None else {"out": view})))
+        y, y_b, states = self._parted(results)
+        if joined is not None:
+            return self._returned([joined, *states])
+        return self._returned([*self._merge(y, y_b, in_place=True), *states])
+
+    def _vjp(self, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Any, Pull]:
+        x, options = self._directions(inputs, *args, **kwargs)
+        recorded = [layer.vjp_inside(x, **each) for layer, each in zip(self.sublayers, options, strict=True)]
+        y, y_b, states = self._parted([results for results, _ in recorded])
+
+        def pull(cotangents: Any, regularize: bool) -> LayerGradients:
+            parts = self._split_cotangents(cotangents, y, y_b)
+            found = [each(part, regularize) for (_, each), part in zip(recorded, parts, strict=True)]
+            return self._joined_gradients(inputs, x, found)
+
+        return self._returned([*self._merge(y, y_b, in_place=False), *states]), pull
+
+    def _directions(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        training: bool | None = None,
+        initial_state: Any = None,
+        dropout_masks: Any = None,
+        constants: Any = None,
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Return the sequences, and what else the forward and the backward layer is called with."""
         if self.generation != "keras3" and isinstance(inputs, (list, tuple)) and len(inputs) > 1:
             inputs, initial_state = self.forward_layer.split_inputs(inputs, initial_state)
         states = self._halves("initial_state", initial_state)
@@ -174,21 +200,21 @@ class Bidirectional(Layer):
             raise ValueError(
                 f"{self.place}: dropout_masks must be a pair, forward and backward, got {checks.describe(factors)}."
             )
-        joined, views = self._shared_output(inputs)
-        results = []
-        for layer, state, pair, view in zip(self.sublayers, states, factors, views, strict=True):
-            options = {"mask": mask, "training": training, "initial_state": state, "dropout_masks": pair}
-            if constants is not None:
-                options["constants"] = constants
-            if view is not None:
-                options["out"] = view
-            results.append(layer(inputs, **options))
+        same = {"mask": mask, "training": training} | ({} if constants is None else {"constants": constants})
+        pairs = zip(states, factors, strict=True)
+        return inputs, [same | {"initial_state": state, "dropout_masks": pair} for state, pair in pairs]
+
+    def _parted(self, results: Sequence[Any]) -> tuple[Any, Any, list[Any]]:
+        """Return the outputs of both layers, in the order of time, and all final states."""
         forward, backward = results if self.return_state else ([results[0]], [results[1]])
-        outputs = [joined] if joined is not None else self._merge(forward[0], backward[0])
-        returned = [*outputs, *forward[1:], *backward[1:]]
-        if len(returned) == 1:
-            return returned[0]
-        return self._several(returned)
+        return forward[0], self._in_time(backward[0]), [*forward[1:], *backward[1:]]
+
+    def _in_time(self, y_b: Any) -> Any:
+        """Return what the backward layer returns in the order of time, or the other way round; None stays None."""
+        if not self.return_sequences or y_b is None:
+            return y_b
+        axis = 0 if isinstance(y_b, list) else self._time_axis
+        return map_leaves(lambda sequence: None if sequence is None else np.flip(sequence, axis), y_b)
 
     def _shared_output(self, inputs: Any) -> tuple[np.ndarray | None, tuple[Any, Any]]:
         """Return an array for both directions' sequences, and a view of it for each to write into; None: no such.
@@ -207,8 +233,8 @@ class Bidirectional(Layer):
         )
         if not direct:
             return None, (None, None)
-        width = forward.units
-        joined = np.empty((*inputs.shape[:2], width + backward.units), forward.policy.output)
+        width = forward.output_size
+        joined = np.empty((*inputs.shape[:2], width + backward.output_size), forward.policy.output)
         return joined, (joined[..., :width], np.flip(joined[..., width:], self._time_axis))
 
     @property
@@ -227,17 +253,38 @@ class Bidirectional(Layer):
             )
         return list(states[: counts[0]]), list(states[counts[0] :])
 
-    def _merge(self, y: Any, y_b: Any) -> list[Any]:
+    def _merge(self, y: Any, y_b: Any, in_place: bool) -> list[Any]:
         """Return the joined outputs as a list of one, or both outputs."""
-        if self.return_sequences:
-            axis = 0 if isinstance(y, list) else self._time_axis
-            y_b = map_leaves(lambda sequence: np.flip(sequence, axis), y_b)
         if self.merge_mode is None:
             return [y, y_b]
-        merge = MERGES[self.merge_mode]
-        if isinstance(y, list):
-            return [[merge(*pair) for pair in zip(y, y_b, strict=True)]]
-        return [merge(y, y_b)]
+        return [merged(self.merge_mode, y, y_b, in_place)]
+
+    def _split_cotangents(self, cotangents: Any, y: Any, y_b: Any) -> list[Any]:
+        """Return the cotangents of what the forward and of what the backward layer returned."""
+        values = [cotangents] if not self.return_state and self.merge_mode is not None else list(cotangents)
+        if self.merge_mode is not None:
+            values[:1] = unmerged(self.merge_mode, values[0], y, y_b)
+        dy, dy_b, *states = values
+        if not self.return_state:
+            return [dy, self._in_time(dy_b)]
+        count = len(self.forward_layer.state_size)
+        return [[dy, *states[:count]], [self._in_time(dy_b), *states[count:]]]
+
+    def _joined_gradients(self, inputs: Any, x: Any, found: Sequence[LayerGradients]) -> LayerGradients:
+        """Return the gradients of both directions as those of this layer's arguments."""
+        forward, backward = found
+        batch = len(x) if isinstance(x, (list, tuple)) else np.shape(x)[1 - self._time_axis]
+        states: list[Any] = []
+        for layer, gradients in zip(self.sublayers, found, strict=True):
+            states += filled(gradients.initial_state, layer.zero_gradients(batch))
+        dx = added(forward.inputs, backward.inputs)
+        if inputs is not x:
+            dx = [dx, *states][: len(inputs)]
+        constants = added(forward.constants, backward.constants)
+        return LayerGradients(dx, states, constants, added_weights(forward.weights, backward.weights))
+
+    def _returned(self, values: list[Any]) -> Any:
+        return values[0] if len(values) == 1 else self._several(values)
 
     def _several(self, values: Sequence[Any]) -> Any:
         return tuple(values) if self.generation == "keras3" else list(values)

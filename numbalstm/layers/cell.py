@@ -1,18 +1,28 @@
 """The LSTM cell, one step at a time, and a stack of cells that acts as one."""
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from numbalstm import checks
 from numbalstm.backends import arguments
-from numbalstm.functional import lstm_step
+from numbalstm.functional import lstm_backward
 from numbalstm.layers.base import Layer, deserialize, register_layer
+from numbalstm.layers.cells import (
+    check_cell,
+    initial_state,
+    initial_state_gradients,
+    list_of_sizes,
+    output_size,
+    policy_of,
+    run_cell,
+    vjp_cell,
+)
+from numbalstm.layers.gradients import LayerGradients, Pull, added, added_weights
 from numbalstm.layers.lstm_weights import SIGMOID, LSTMWeights, config_of_generation
+from numbalstm.parameters import Weight
 
 
 @register_layer()
@@ -25,6 +35,9 @@ class LSTMCell(LSTMWeights):
 unit_forget_bias, kernel_regularizer, recurrent_regularizer, bias_regularizer, kernel_constraint, \
 recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, implementation, generation
         As in `numbalstm.LSTM`.
+    peephole, proj_size, input_forget, clip, cell_clip, projection_clip, layer_norm, layer_norm_epsilon, zoneout, \
+weight_drop, learn_initial_state, gate_activations
+        As in `numbalstm.layers.lstm_variants.LSTMVariants`; among **layer_options.
     **layer_options
         ``name``, ``trainable``, ``dtype``, ``input_shape``, ``batch_input_shape``, ``batch_size``, ``weights``.
 
@@ -85,16 +98,6 @@ recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, impleme
         self.reset_dropout_mask()
         self.reset_recurrent_dropout_mask()
 
-    @property
-    def state_size(self) -> list[int]:
-        """Widths of h and c."""
-        return [self.units, self.units]
-
-    @property
-    def output_size(self) -> int:
-        """Width of the output."""
-        return self.units
-
     def build(self, input_shape: Any) -> None:
         """Make the weights for inputs (batch, features)."""
         if len(input_shape) != 2 or input_shape[1] is None:
@@ -109,34 +112,51 @@ recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, impleme
         Parameters
         ----------
         inputs : array_like (B, F)
-        states : pair [h, c] of array_like (B, U)
+        states : pair [h, c] of array_like (B, U), or (B, P) and (B, U) with `proj_size`
         training : bool, optional
-            Whether dropout acts.
+            Whether dropout, zoneout and `weight_drop` act.
 
         Returns
         -------
         output, [h, c]
-            Arrays (B, U); the output is h.
+            Arrays like the states; the output is h.
 
         Raises
         ------
         ValueError
             When a shape, a count or a dtype does not fit.
         """
+        return self._step(inputs, states, training, record=False)[0]
+
+    def _vjp(self, inputs: Any, states: Any, training: bool | None = None) -> tuple[Any, Pull]:
+        outputs, tape = self._step(inputs, states, training, record=True)
+        weight_factors = self._weight_factors if training else None
+
+        def pull(cotangents: Any, _: bool) -> LayerGradients:
+            d_output, (d_h, d_c) = cotangents
+            found = lstm_backward(d_output, tape, d_h=d_h, d_c=d_c, where=self.place)
+            weights = self.weight_gradients(found, weight_factors, learned=False)
+            return LayerGradients(found.x[:, 0], [found.h, found.c], weights=weights)
+
+        return outputs, pull
+
+    def _step(self, inputs: Any, states: Any, training: Any, record: bool) -> tuple[Any, Any]:
         x = arguments.real_array(self.place, "inputs", inputs, self.policy.compute)
         checks.shape(self.place, "inputs", x, ("batch", self.parameters.features))
         states = arguments.states(self.place, states, self.parameters, len(x))
-        h, c = lstm_step(
-            self.policy.to_compute(x),
-            self.parameters,
-            [self.policy.to_compute(state) for state in states],
-            activation=self.activation,
-            recurrent_activation=self.recurrent_activation,
-            dropout_masks=self._factors(len(x)) if training else None,
+        factors = self._factors(len(x)) if training else None
+        result = self.run_sequence(
+            self.policy.to_compute(x)[:, None],
+            training=training,
+            initial_state=[self.policy.to_compute(state) for state in states],
+            weight_factors=self._weight_factors if training else None,
+            return_sequences=False,
+            dropout_masks=factors,
+            tape=record,
             where=self.place,
         )
-        h, c = self.policy.to_output(h), self.policy.to_output(c)
-        return h, [h, c]
+        h, c = self.policy.to_output(result.h), self.policy.to_output(result.c)
+        return (h, [h, c]), result.tape
 
     def _factors(self, batch: int) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return the dropout factors kept from the latest step, or new ones."""
@@ -144,6 +164,8 @@ recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, impleme
             self._input_factors = self.draw_input_factors(batch, self.parameters.features)
         if self._state_factors is None:
             self._state_factors = self.draw_state_factors(batch)
+        if self._weight_factors is None:
+            self._weight_factors = self.draw_weight_factors()
         return self._input_factors, self._state_factors
 
     def reset_dropout_mask(self) -> None:
@@ -151,13 +173,14 @@ recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, impleme
         self._input_factors: np.ndarray | None = None
 
     def reset_recurrent_dropout_mask(self) -> None:
-        """Draw new factors of the recurrent input in the next training step."""
+        """Draw new factors of the recurrent input, and of the recurrent kernel, in the next training step."""
         self._state_factors: np.ndarray | None = None
+        self._weight_factors: np.ndarray | None = None
 
     def get_initial_state(
         self, batch_size: int | None = None, inputs: Any = None, dtype: Any = None
     ) -> list[np.ndarray]:
-        """Return zeros for h and c, each (batch, units).
+        """Return zeros, or the learned initial states, for h (batch, output_size) and c (batch, units).
 
         Parameters
         ----------
@@ -175,12 +198,21 @@ recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, impleme
         if batch_size is None and inputs is None:
             raise ValueError(f"{self.place}: get_initial_state needs batch_size, got None.")
         batch = len(inputs) if batch_size is None else checks.integer(self.place, "batch_size", batch_size, minimum=0)
-        return [np.zeros((batch, self.units), dtype or self.policy.output) for _ in range(2)]
+        learned = self.learned_start(batch)
+        if learned is not None:
+            return [state.astype(dtype or self.policy.output) for state in learned]
+        return [np.zeros((batch, size), dtype or self.policy.output) for size in self.state_size]
+
+    def initial_state_gradients(self, states: Sequence[np.ndarray]) -> dict[Weight, np.ndarray]:
+        """Return the gradients of the weights that `get_initial_state` returned, from those of what it returned."""
+        if not self.learn_initial_state:
+            return {}
+        return {w: d.sum(axis=0) for w, d in zip((self.initial_h, self.initial_c), states, strict=True)}
 
     def compute_output_shape(self, input_shape: Any) -> tuple:
         """Return the shapes of a call's results."""
-        shape = (input_shape[0], self.units)
-        return shape, [shape, shape]
+        h, c = ((input_shape[0], size) for size in self.state_size)
+        return h, [h, c]
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as the cell's generation of Keras writes them."""
@@ -267,9 +299,38 @@ class StackedRNNCells(Layer):
             new_states.append(state)
         return inputs, new_states
 
+    def _vjp(
+        self, inputs: Any, states: Any, training: bool | None = None, constants: Any = None
+    ) -> tuple[tuple[Any, list[list[Any]]], Pull]:
+        new_states, pulls = [], []
+        for cell, state in zip(self.cells, states, strict=True):
+            inputs, state, pull = vjp_cell(cell, inputs, state, training, constants)
+            new_states.append(state)
+            pulls.append(pull)
+
+        def pull_all(cotangents: Any, regularize: bool) -> LayerGradients:
+            dx, d_states = cotangents
+            found = LayerGradients(None, [None] * len(pulls))
+            for index, pull_cell in reversed(list(enumerate(pulls))):
+                gradients = pull_cell(dx, d_states[index], regularize)
+                dx = gradients.inputs
+                found.initial_state[index] = gradients.initial_state
+                found = found._replace(
+                    constants=added(found.constants, gradients.constants),
+                    weights=added_weights(found.weights, gradients.weights),
+                )
+            return found._replace(inputs=dx)
+
+        return (inputs, new_states), pull_all
+
     def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
         """Return the initial states of all cells."""
         return [initial_state(cell, batch_size, self.policy.output) for cell in self.cells]
+
+    def initial_state_gradients(self, states: Sequence[Any]) -> dict[Weight, np.ndarray]:
+        """Return those of all cells."""
+        pairs = zip(self.cells, states, strict=True)
+        return added_weights(*(initial_state_gradients(cell, state) for cell, state in pairs))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain values."""
@@ -280,72 +341,6 @@ class StackedRNNCells(Layer):
         """Make a stack from a config; ValueError for cells that are not supported."""
         config = cls.clean_config(config)
         return cls(cells=[deserialize(cell) for cell in config.pop("cells")], **config)
-
-
-# ---- what a cell may be ------------------------------------------------------------------------------------------
-
-
-def check_cell(where: str, cell: Any) -> None:
-    """Raise ValueError when an object is no cell."""
-    for attribute in ("call", "state_size"):
-        if not hasattr(cell, attribute):
-            raise ValueError(
-                f"{where}: a cell must have call() and state_size, but {checks.describe(cell)} has no {attribute}."
-            )
-    size = cell.state_size
-    if isinstance(size, bool) or not isinstance(size, (int, list, tuple)):
-        raise ValueError(f"{where}: state_size must be an integer or a list of them, got {checks.describe(size)}.")
-
-
-def list_of_sizes(cell: Any) -> list[Any]:
-    """Return a cell's `state_size` as a list."""
-    size = cell.state_size
-    return [size] if isinstance(size, int) else list(size)
-
-
-def output_size(cell: Any) -> int:
-    """Return the width of a cell's output: `output_size`, or the width of its first state."""
-    size = getattr(cell, "output_size", None)
-    while size is None or isinstance(size, (list, tuple)):
-        size = (list_of_sizes(cell) if size is None else size)[0]
-    return size
-
-
-def policy_of(cell: Any) -> Any:
-    """Return the dtype policy of a cell that has one."""
-    return getattr(cell, "policy", None)
-
-
-def call_takes(cell: Any, name: str) -> bool:
-    """Return whether a cell's ``call`` has this parameter."""
-    return name in _parameter_names(getattr(cell.call, "__func__", cell.call))
-
-
-@lru_cache(maxsize=64)
-def _parameter_names(function: Any) -> frozenset[str]:
-    return frozenset(inspect.signature(function).parameters)
-
-
-def run_cell(cell: Any, x: Any, states: Any, training: Any, constants: Any) -> tuple[Any, list[Any]]:
-    """Run one step of any cell; returns the output and the list of new states."""
-    options = {}
-    if call_takes(cell, "training"):
-        options["training"] = training
-    if constants is not None and call_takes(cell, "constants"):
-        options["constants"] = constants
-    run = cell if isinstance(cell, Layer) else cell.call
-    output, states = run(x, states, **options)
-    return output, list(states) if isinstance(states, (list, tuple)) else [states]
-
-
-def initial_state(cell: Any, batch: int | None, dtype: np.dtype) -> list[Any]:
-    """Return the states a cell starts from: what its ``get_initial_state`` says, or zeros."""
-    if not hasattr(cell, "get_initial_state"):
-        return [np.zeros((batch, size), dtype) for size in list_of_sizes(cell)]
-    parameters = inspect.signature(cell.get_initial_state).parameters
-    options = {name: value for name, value in (("inputs", None), ("dtype", dtype)) if name in parameters}
-    states = cell.get_initial_state(batch_size=batch, **options)
-    return list(states) if isinstance(states, (list, tuple)) else [states]
 
 
 def clone_cell(cell: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 from numbalstm import activations, checks, constraints, initializers, regularizers
 from numbalstm.backends.dense import DenseWeights, dense
 from numbalstm.layers.base import InputSpec, Layer, Node, SymbolicTensor, register_layer
+from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.symbolic import Shape
 
 _INPUT_DTYPES = {"bool", "bfloat16", "float16", "float32", "float64", "int8", "int16", "int32", "int64"}
@@ -68,6 +69,9 @@ class InputLayer(Layer):
     def call(self, inputs: Any) -> np.ndarray:
         """Return the inputs unchanged."""
         return inputs
+
+    def _vjp(self, inputs: Any) -> tuple[np.ndarray, Pull]:
+        return inputs, lambda cotangent, _: LayerGradients(cotangent)
 
     @property
     def input(self) -> SymbolicTensor:
@@ -183,9 +187,25 @@ class Dense(Layer):
 
     def call(self, inputs: Any) -> np.ndarray:
         """Compute the outputs, (..., units), for inputs (..., features)."""
+        return self.policy.to_output(self.activation(self._linear(self.array(inputs))))
+
+    def _linear(self, x: np.ndarray) -> np.ndarray:
+        rows = dense(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), self._packed_weights())
+        return rows.reshape(*x.shape[:-1], self.units)
+
+    def _vjp(self, inputs: Any) -> tuple[np.ndarray, Pull]:
         x = self.array(inputs)
-        y = dense(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), self._packed_weights())
-        return self.policy.to_output(self.activation(y.reshape(*x.shape[:-1], self.units)))
+        z = self._linear(x)
+        kernel = self.policy.to_compute(self.kernel.value)
+
+        def pull(cotangent: np.ndarray, _: bool) -> LayerGradients:
+            dz = self.activation.vjp(z, cotangent).reshape(-1, self.units)
+            weights = {self.kernel: dense(x.reshape(len(dz), x.shape[-1]).T, DenseWeights(dz, None))}
+            if self.bias is not None:
+                weights[self.bias] = dz.sum(axis=0)
+            return LayerGradients(dense(dz, DenseWeights(kernel.T, None)).reshape(x.shape), weights=weights)
+
+        return self.policy.to_output(self.activation(z)), pull
 
     def _packed_weights(self) -> DenseWeights:
         """Return the weights in the kernels' order; made anew when they change, which makes the values read-only."""
@@ -239,6 +259,11 @@ class Activation(Layer):
         """Return the function's values, shaped as the inputs."""
         return self.policy.to_output(self.activation(self.array(inputs)))
 
+    def _vjp(self, inputs: Any) -> tuple[np.ndarray, Pull]:
+        x = self.array(inputs)
+        outputs = self.policy.to_output(self.activation(x))
+        return outputs, lambda cotangent, _: LayerGradients(self.activation.vjp(x, cotangent))
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain values."""
         return super().get_config() | {"activation": activations.serialize(self.activation)}
@@ -271,6 +296,10 @@ class Masking(Layer):
         """Return the inputs with zeros in the masked steps."""
         x = self.array(inputs, keep_integers=True)
         return self.result(np.where(self.compute_mask(x)[..., None], x, x.dtype.type(0)))
+
+    def _vjp(self, inputs: Any) -> tuple[np.ndarray, Pull]:
+        kept = self.compute_mask(inputs)[..., None]
+        return self.call(inputs), lambda cotangent, _: LayerGradients(np.where(kept, cotangent, 0))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> np.ndarray:
         """Return the mask, shaped as the inputs without the last axis."""

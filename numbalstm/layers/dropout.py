@@ -7,6 +7,7 @@ import numpy as np
 
 from numbalstm import checks
 from numbalstm.layers.base import InputSpec, Layer, register_layer
+from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.symbolic import Shape
 
 
@@ -50,12 +51,23 @@ class Dropout(Layer):
     def call(self, inputs: Any, training: bool | None = None) -> np.ndarray:
         """Return the inputs, with noise when `training` is true."""
         x = self.array(inputs, keep_integers=not training)
+        return self.result(self._scaled(x, self._draw(x.shape, training)))
+
+    def _vjp(self, inputs: Any, training: bool | None = None) -> tuple[np.ndarray, Pull]:
+        x = self.array(inputs, keep_integers=not training)
+        kept = self._draw(x.shape, training)
+        return self.result(self._scaled(x, kept)), lambda cotangent, _: LayerGradients(self._scaled(cotangent, kept))
+
+    def _draw(self, shape: Shape, training: bool | None) -> np.ndarray | None:
+        """Draw which elements are kept; None: all, unscaled."""
         if not training or self.rate == 0.0:
-            return self.result(x)
-        if self.rate == 1.0:
-            return self.result(np.zeros_like(x))
-        keep = self._generator.random(self.noise_of(x.shape)) >= self.rate
-        return self.result(np.where(keep, x / x.dtype.type(1.0 - self.rate), x.dtype.type(0)))
+            return None
+        return self._generator.random(self.noise_of(shape)) >= self.rate if self.rate < 1.0 else np.zeros(shape, bool)
+
+    def _scaled(self, x: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
+        if kept is None:
+            return x
+        return np.where(kept, x / x.dtype.type(1.0 - self.rate or 1.0), x.dtype.type(0))
 
     def noise_of(self, shape: Shape) -> Shape:
         """Return the shape of the noise for inputs of this shape."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from numbalstm import checks, constraints, initializers, regularizers
 from numbalstm.layers.base import Layer, register_layer
+from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.symbolic import Shape
 
 
@@ -77,6 +78,19 @@ class Embedding(Layer):
         """Return the rows, (..., output_dim), for integers (...)."""
         rows = np.take(self.embeddings.value, self._indices(inputs), axis=0)
         return self.policy.to_output(self.policy.to_compute(rows))
+
+    def _vjp(self, inputs: Any) -> tuple[np.ndarray, Pull]:
+        used, places = np.unique(self._indices(inputs), return_inverse=True)
+        order = np.argsort(places, axis=None, kind="stable")
+
+        def pull(cotangent: np.ndarray, _: bool) -> LayerGradients:
+            table = np.zeros(self.embeddings.shape, cotangent.dtype)
+            if used.size:
+                rows = cotangent.reshape(-1, self.output_dim)[order]
+                table[used] = np.add.reduceat(rows, np.searchsorted(places.reshape(-1)[order], np.arange(used.size)))
+            return LayerGradients(None, weights={self.embeddings: table})
+
+        return self.call(inputs), pull
 
     def _indices(self, inputs: Any) -> np.ndarray:
         found = np.asarray(inputs)

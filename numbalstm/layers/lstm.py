@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from numbalstm import checks, regularizers
-from numbalstm.backends import arguments
 from numbalstm.backends.interface import Trace
 from numbalstm.functional import DEVICES, lstm_forward, lstm_trace
 from numbalstm.layers.base import register_layer
+from numbalstm.layers.gradients import Pull
+from numbalstm.layers.lstm_pass import LSTMPass
 from numbalstm.layers.lstm_weights import SIGMOID, LSTMWeights, config_of_generation
 from numbalstm.layers.sequence import SequenceLayer
-from numbalstm.layers.symbolic import map_leaves
 
 
 @register_layer()
@@ -63,6 +63,12 @@ class LSTM(SequenceLayer, LSTMWeights):
         Store the weights narrower for faster, less exact inference: see the attribute.  None: as they are.
     compute_dtype : {"bfloat16"}, optional
         Multiply in bfloat16 for faster, less exact inference: see the attribute.  None: in the layer's dtype.
+    checkpoint_every : int, optional
+        In `vjp`, keep the states of every so manieth step only and compute the steps between again on the way back, to
+        the same bits: about sqrt(T) needs the least memory.  None: keep all.  May be set at any time.
+    peephole, proj_size, input_forget, clip, cell_clip, projection_clip, layer_norm, layer_norm_epsilon, zoneout, \
+weight_drop, learn_initial_state, gate_activations
+        What Keras does not have: see `numbalstm.layers.lstm_variants.LSTMVariants`.
     generation : {"keras3", "keras2", "v1"}, default "keras3"
         Whose rules hold where the generations differ: the meaning of "hard_sigmoid", tuples or lists as results,
         `initial_state` of a stateful layer, dropout factors, the form of the config.
@@ -78,7 +84,9 @@ class LSTM(SequenceLayer, LSTMWeights):
     Notes
     -----
     Hochreiter and Schmidhuber 1997, with the forget gate of Gers, Schmidhuber and Cummins 2000.
-    Weights, in this order: kernel (F, 4U), recurrent_kernel (U, 4U), bias (4U,); gates in the order i, f, g, o.
+    Weights, in this order: kernel (F, 4U), recurrent_kernel (U, 4U), bias (4U,); gates in the order i, f, g, o.  Those
+    of variants follow: peephole_kernel (3, U), projection_kernel (U, P) (h, the output and the rows of recurrent_kernel
+    are then P wide), the six of layer normalisation, initial_h (P,) and initial_c (U,).
     float16 and bfloat16 policies compute in float32 on rounded inputs, weights and results.
     """
 
@@ -115,12 +123,28 @@ class LSTM(SequenceLayer, LSTMWeights):
         device: str = "auto",
         weights_dtype: str | None = None,
         compute_dtype: str | None = None,
+        checkpoint_every: int | None = None,
+        peephole: bool = False,
+        proj_size: int = 0,
+        input_forget: bool = False,
+        clip: float | None = None,
+        cell_clip: float | None = None,
+        projection_clip: float | None = None,
+        layer_norm: bool = False,
+        layer_norm_epsilon: float = 1e-5,
+        zoneout: tuple[float, float] = (0.0, 0.0),
+        weight_drop: float = 0.0,
+        learn_initial_state: bool = False,
+        gate_activations: Any = None,
         generation: str = "keras3",
         **layer_options: Any,
     ) -> None:
         where = type(self).__name__
         self.use_cudnn = checks.one_of(where, "use_cudnn", use_cudnn, ("auto", True, False))
         self.device = checks.one_of(where, "device", device, DEVICES)
+        self.checkpoint_every = checkpoint_every
+        if checkpoint_every is not None:
+            checks.positive_integer(where, "checkpoint_every", checkpoint_every)
         super().__init__(
             units=units,
             activation=activation,
@@ -148,22 +172,27 @@ class LSTM(SequenceLayer, LSTMWeights):
             time_major=time_major,
             zero_output_for_mask=zero_output_for_mask,
             implementation=implementation,
+            peephole=peephole,
+            proj_size=proj_size,
+            input_forget=input_forget,
+            clip=clip,
+            cell_clip=cell_clip,
+            projection_clip=projection_clip,
+            layer_norm=layer_norm,
+            layer_norm_epsilon=layer_norm_epsilon,
+            zoneout=zoneout,
+            weight_drop=weight_drop,
+            learn_initial_state=learn_initial_state,
+            gate_activations=gate_activations,
             generation=generation,
             **layer_options,
         )
+        if self.stateful and self.learn_initial_state:
+            raise ValueError(f"{where}: learn_initial_state does not go with stateful=True, whose states are stored.")
         self.set_narrow(weights_dtype, compute_dtype)
         # Nothing to settle before or after the computation of a bare array.
-        self._plain = not (self.stateful or self.time_major or self.policy.half or self.use_cudnn is True)
-
-    @property
-    def state_size(self) -> list[int]:
-        """Widths of h and c."""
-        return [self.units, self.units]
-
-    @property
-    def output_size(self) -> int:
-        """Width of the output."""
-        return self.units
+        settled = self.stateful or self.time_major or self.policy.half or self.use_cudnn is True
+        self._plain = not (settled or self.learn_initial_state or self.variant_for(None, False))
 
     @property
     def whole_input_dropout(self) -> bool:
@@ -250,40 +279,19 @@ class LSTM(SequenceLayer, LSTMWeights):
                 where=self.place,
             )
             return self._returned(result.outputs, result[1:])
-        return self._call(inputs, mask, training, initial_state, dropout_masks, out)
+        return LSTMPass(self, inputs, mask, training, initial_state, dropout_masks).run(out)
 
-    def _call(
-        self, inputs: Any, mask: Any, training: Any, initial_state: Any, dropout_masks: Any, out: np.ndarray | None
-    ) -> Any:
-        inputs, initial_state = self.split_inputs(inputs, initial_state)
-        x = self._batch_major(inputs)
-        mask = self._batch_major_mask(mask, x)
-        if self.use_cudnn is True:
-            self._check_fused()
-        states = self._starting_states(initial_state, len(x))
-        half = self.policy.half
-        if half and states is not None:
-            states = arguments.states(self.place, states, self.parameters, len(x))
-            states = [self.policy.to_compute(state) for state in states]
-        x, factors = self.sequence_factors(x, training, dropout_masks, self.time_major)
-        result = lstm_forward(
-            x,
-            self.parameters,
-            initial_state=states,
-            mask=mask,
-            activation=self.activation,
-            recurrent_activation=self.recurrent_activation,
-            return_sequences=self.return_sequences,
-            go_backwards=self.go_backwards,
-            zero_output_for_mask=self.zero_output_for_mask,
-            dropout_masks=factors,
-            out=self._output(out, x),
-            device=self.device,
-            where=self.place,
-        )
-        self._store([result.h, result.c])
-        outputs, *states = map_leaves(self.policy.to_output, list(result)) if half else result
-        return self._returned(self._layout(outputs) if isinstance(outputs, np.ndarray) else outputs, states)
+    def _vjp(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        training: bool | None = None,
+        initial_state: Any = None,
+        dropout_masks: Any = None,
+        out: np.ndarray | None = None,
+    ) -> tuple[Any, Pull]:
+        one = LSTMPass(self, inputs, mask, training, initial_state, dropout_masks)
+        return one.run(out, tape=True), one.pull
 
     def trace(self, inputs: Any, mask: Any = None, initial_state: Any = None) -> Trace:
         """Return every gate, cell state and output of a call without dropout.
@@ -296,8 +304,8 @@ class LSTM(SequenceLayer, LSTMWeights):
         Returns
         -------
         Trace
-            Arrays i, f, g, o, c, h, each (B, T, U) ((T, B, U) with `time_major`), in processing order and in the type
-            of the arithmetic.  Gates of masked steps are NaN.
+            Arrays i, f, g, o, c (B, T, U) and h (B, T, P) ((T, B, .) with `time_major`), in processing order and in
+            the type of the arithmetic.  Gates of masked steps are NaN.
 
         Raises
         ------
@@ -307,45 +315,19 @@ class LSTM(SequenceLayer, LSTMWeights):
         self.build(self.shapes_of(inputs))
         inputs, initial_state = self.split_inputs(inputs, initial_state)
         x = self._batch_major(inputs)
+        states = self._starting_states(initial_state, len(x))
         result = lstm_trace(
             x,
             self.parameters,
-            initial_state=self._starting_states(initial_state, len(x)),
+            initial_state=self.learned_start(len(x)) if states is None else states,
             mask=self._batch_major_mask(mask, x),
             activation=self.activation,
             recurrent_activation=self.recurrent_activation,
             go_backwards=self.go_backwards,
+            variant=self.variant_for(x, False),
             where=self.place,
         )
         return Trace(*(values.swapaxes(0, 1) if self.time_major else values for values in result))
-
-    # Details of a call
-
-    def _check_fused(self) -> None:
-        """Raise ValueError for ``use_cudnn=True``, naming the condition of the fused path that does not hold."""
-        reasons = {
-            f"activation is {self.activation.name!r}, not 'tanh'": self.activation.name != "tanh",
-            f"recurrent_activation is {self.recurrent_activation.name!r}, not 'sigmoid'": (
-                self.recurrent_activation.name != "sigmoid"
-            ),
-            f"recurrent_dropout is {self.recurrent_dropout:g}, not 0": self.recurrent_dropout != 0,
-            "unroll is True": self.unroll,
-            "use_bias is False": not self.use_bias,
-            "no CUDA GPU backend is available": True,
-        }
-        reason = next(text for text, holds in reasons.items() if holds)
-        raise ValueError(f'{self.place}: use_cudnn=True cannot be served: {reason}. Use use_cudnn="auto".')
-
-    def _output(self, out: np.ndarray | None, x: Any) -> np.ndarray | None:
-        """Return the batch-major array to write into; None leaves it to the backend."""
-        if out is not None:
-            if self.policy.half:
-                raise ValueError(f"{self.place}: out is not for a layer with the dtype policy {self.policy.name!r}.")
-            return self._layout(out) if isinstance(out, np.ndarray) else out
-        if not (self.time_major and self.return_sequences and isinstance(x, np.ndarray)):
-            return None
-        batch, time, _ = x.shape
-        return self._layout(np.empty((time, batch, self.units), self.parameters.dtype))
 
     # Config
 
@@ -357,10 +339,7 @@ class LSTM(SequenceLayer, LSTMWeights):
 
     def clone(self, **changes: Any) -> "LSTM":
         """Return an unbuilt layer with the same options but for `changes`."""
-        kept = {
-            name: getattr(self, name)
-            for name in ("generation", "implementation", "device", "use_cudnn", "weights_dtype", "compute_dtype")
-        }
+        kept = {name: getattr(self, name) for name in _KEPT_BY_CLONES}
         return type(self)(**{**self.get_config(), **kept, "dtype": self.policy, **changes})
 
     @classmethod
@@ -380,6 +359,7 @@ class LSTM(SequenceLayer, LSTMWeights):
             "dropout": (self.dropout, 0.0),
             "recurrent_dropout": (self.recurrent_dropout, 0.0),
             **{name: (getattr(self, name), False) for name in _SHOWN_FLAGS},
+            **{name: (value, None) for name, value in self._variant_config().items()},
             "generation": (self.generation, "keras3"),
             "dtype": (self.policy.name, "float32"),
         }
@@ -388,6 +368,15 @@ class LSTM(SequenceLayer, LSTMWeights):
         return f"LSTM({self.units}{features}{shown}, name={self.name!r})"
 
 
+_KEPT_BY_CLONES = (
+    "generation",
+    "implementation",
+    "device",
+    "use_cudnn",
+    "weights_dtype",
+    "compute_dtype",
+    "checkpoint_every",
+)
 _SHOWN_FLAGS = (
     "return_sequences",
     "return_state",

@@ -1,4 +1,4 @@
-"""What the LSTM layer and the LSTM cell share: the options of the cell, its weights, and its dropout."""
+"""What the LSTM layer and the LSTM cell share: the options of the cell, its weights, and a pass with them."""
 
 import warnings
 from collections.abc import Mapping
@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 
 from numbalstm import activations, checks, constraints, initializers, regularizers
-from numbalstm.backends import arguments
+from numbalstm.backends.interface import Forward, Gradients
+from numbalstm.functional import lstm_forward
+from numbalstm.initializers import ChronoInitializer
 from numbalstm.initializers.base import FromArray
-from numbalstm.layers.base import Layer
-from numbalstm.parameters import GATES, LSTMParameters, Weight, check_narrow
+from numbalstm.layers.lstm_dropout import LSTMDropout
+from numbalstm.layers.lstm_variants import LSTMVariants
+from numbalstm.parameters import GATES, NORM_ARRAYS, WEIGHT_NAMES, LSTMParameters, Norm, Weight, check_narrow
 
 GENERATIONS = ("keras3", "keras2", "v1")
 """Keras 3, the Keras 2 of TensorFlow 2 (and R's `layer_lstm`), and ``tf.compat.v1.keras``."""
@@ -24,10 +27,8 @@ class GenerationDefault(str):
 
 SIGMOID = GenerationDefault("sigmoid")
 
-Factors = tuple[np.ndarray | None, np.ndarray | None]
 
-
-class LSTMWeights(Layer):
+class LSTMWeights(LSTMVariants, LSTMDropout):
     """Options, weights and dropout of one LSTM; the arguments are described in `numbalstm.LSTM`."""
 
     def __init__(
@@ -77,8 +78,7 @@ class LSTMWeights(Layer):
         self.recurrent_dropout = checks.fraction(where, "recurrent_dropout", recurrent_dropout)
         self.seed = _seed(where, seed)
         self.implementation = _implementation(where, implementation, generation)
-        self._parameters: LSTMParameters | None = None
-        self._values: tuple[np.ndarray, ...] = ()
+        self._cached: tuple[LSTMParameters, list[tuple[Weight, np.ndarray]]] | None = None
         self._random = np.random.default_rng(self.seed)
         super().__init__(**layer_options)
 
@@ -91,7 +91,7 @@ class LSTMWeights(Layer):
         )
         self.recurrent_kernel = self.add_weight(
             "recurrent_kernel",
-            (self.units, width),
+            (self.output_size, width),
             self.recurrent_initializer,
             self.recurrent_regularizer,
             self.recurrent_constraint,
@@ -103,10 +103,16 @@ class LSTMWeights(Layer):
             self.bias = self.add_weight(
                 "bias", (width,), self._initial_bias, self.bias_regularizer, self.bias_constraint
             )
+        self._add_variant_weights()
+        named = {name: getattr(self, name) for name in WEIGHT_NAMES + (NORM_ARRAYS if self.layer_norm else ())}
+        self._used = {name: weight for name, weight in named.items() if weight is not None}
 
     def _initial_bias(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Return the first bias: by its initializer, but ones for the forget gate under `unit_forget_bias`."""
-        if not self.unit_forget_bias:
+        """Return the first bias: by its initializer, but ones for the forget gate under `unit_forget_bias`.
+
+        A `ChronoInitializer` has a start of its own for that gate.
+        """
+        if not self.unit_forget_bias or isinstance(self.bias_initializer, ChronoInitializer):
             return self.bias_initializer(shape, dtype)
         units, initializer = self.units, self.bias_initializer
         ones = np.ones(units, dtype)
@@ -124,8 +130,9 @@ class LSTMWeights(Layer):
         """How inference stores the weights: None (as they are), "bfloat16" or "int8".  May be set at any time.
 
         Narrow weights are read faster and are less exact; `get_weights` and configs keep the weights as they are.
-        "int8" has 255 levels a column, and where the processor multiplies eight-bit integers (AVX-512 VNNI) the input
-        and the state are rounded a row at a time too.  float32 arithmetic only.
+        "int8" has 255 levels a column, and where the processor multiplies eight-bit integers (AVX-512 VNNI, AMX) the
+        input and the state are rounded a row at a time too; an input kernel of up to 16 KB in float32, where nothing
+        would be gained, keeps its values.  float32 arithmetic only.
         """
         return self._weights_dtype
 
@@ -155,7 +162,7 @@ class LSTMWeights(Layer):
                     f"{self.place}: {name}={value!r} needs float32 arithmetic, "
                     f"got the dtype policy {self.policy.name!r}."
                 )
-        self._weights_dtype, self._compute_dtype, self._values = weights_dtype, compute_dtype, ()
+        self._weights_dtype, self._compute_dtype, self._cached = weights_dtype, compute_dtype, None
 
     @property
     def parameters(self) -> LSTMParameters:
@@ -163,86 +170,80 @@ class LSTMWeights(Layer):
 
         The values of the weights become read-only by this, so that no change can go unnoticed.
         """
-        bias = self.bias
-        values = (self.kernel.value, self.recurrent_kernel.value, *(() if bias is None else (bias.value,)))
-        known = self._values
-        # Written out, since a generator would cost more than the rest of a call's bookkeeping.
-        if known and known[0] is values[0] and known[1] is values[1] and known[-1] is values[-1]:
-            return self._parameters
-        for value in values:
+        cached = self._cached
+        if cached is not None:
+            for weight, value in cached[1]:
+                if weight.value is not value:
+                    break
+            else:
+                return cached[0]
+        known = [(weight, weight.value) for weight in self._used.values()]
+        for _, value in known:
             value.flags.writeable = False
-        arrays = (self.policy.to_compute(value) for value in values)
+        parameters = self._record()
+        self._cached = parameters, known  # in one, for other threads
+        return parameters
+
+    def _record(self, factors: np.ndarray | None = None) -> LSTMParameters:
+        """Return the values of the weights as a record, those of the recurrent kernel times factors."""
+        arrays = {name: self.policy.to_compute(weight.value) for name, weight in self._used.items()}
+        if factors is not None:
+            arrays["recurrent_kernel"] = arrays["recurrent_kernel"] * factors
+        norm = None
+        if self.layer_norm:
+            norm = Norm(*(arrays.pop(name) for name in NORM_ARRAYS), self.layer_norm_epsilon)
         narrow = {"weights_dtype": self._weights_dtype, "compute_dtype": self._compute_dtype}
-        self._parameters = LSTMParameters(*arrays, **narrow)
-        self._values = values
-        return self._parameters
+        return LSTMParameters(**arrays, norm=norm, **narrow)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what a copy derives from its own weights."""
-        return {**self.__dict__, "_parameters": None, "_values": ()}
+        return {**self.__dict__, "_cached": None}
 
-    # Dropout
+    # A pass
 
-    @property
-    def whole_input_dropout(self) -> bool:
-        """Whether the input dropout draws new factors for each step: Keras 2's `LSTM` on its fused path does."""
-        return (
-            self.generation == "keras2"
-            and self.activation.name == "tanh"
-            and self.recurrent_activation.name == "sigmoid"
-            and self.recurrent_dropout == 0
-            and self.use_bias
+    def run_sequence(
+        self,
+        x: Any,
+        *,
+        training: Any = False,
+        initial_state: Any = None,
+        weight_factors: np.ndarray | None = None,
+        **options: Any,
+    ) -> Forward:
+        """Run `lstm_forward` with this LSTM's weights, activations and variants.
+
+        Parameters
+        ----------
+        x, initial_state, **options
+            As for `lstm_forward`.  An `initial_state` of None is the learned one, if there is one.
+        training : bool
+            Whether zoneout draws.
+        weight_factors : array, optional
+            What `draw_weight_factors` returned for a training pass.
+        """
+        parameters = self.parameters
+        if weight_factors is not None:
+            parameters = self._record(weight_factors)
+        return lstm_forward(
+            x,
+            parameters,
+            initial_state=self.learned_start(len(x)) if initial_state is None else initial_state,
+            activation=self.activation,
+            recurrent_activation=self.recurrent_activation,
+            variant=self.variant_for(x, training),
+            **options,
         )
 
-    def draw_input_factors(self, batch: int, features: int) -> np.ndarray | None:
-        """Draw (B, F) factors of the input, or (4, B, F), one set for each gate, with `implementation` 1."""
-        if self.dropout == 0:
-            return None
-        per_gate = self.implementation == 1 or self.recurrent_dropout > 0
-        return self.draw_factors((len(GATES), batch, features) if per_gate else (batch, features), self.dropout)
-
-    def draw_state_factors(self, batch: int) -> np.ndarray | None:
-        """Draw (4, B, U) factors of the recurrent input."""
-        if self.recurrent_dropout == 0:
-            return None
-        return self.draw_factors((len(GATES), batch, self.units), self.recurrent_dropout)
-
-    def draw_factors(self, shape: tuple[int, ...], rate: float) -> np.ndarray:
-        """Draw dropout factors: 0 with probability `rate`, else 1 / (1 - rate)."""
-        factors = np.zeros(shape, self.policy.compute)
-        factors[self._random.random(shape) >= rate] = 1.0 / (1.0 - rate) if rate < 1.0 else 0.0
-        return factors
-
-    def sequence_factors(self, x: Any, training: Any, given: Any, time_major: bool) -> tuple[Any, Any]:
-        """Return x, with factors for each step applied, and the pair of factors for whole sequences (None: none).
-
-        x is batch-major; `given` is what a caller passed as ``dropout_masks``, None to draw in training.
-        """
-        if given is None:
-            if not training or not (self.dropout or self.recurrent_dropout):
-                return x, None
-            if self.whole_input_dropout:
-                return self._drop_each_step(x), None
-            return x, (self.draw_input_factors(len(x), self.parameters.features), self.draw_state_factors(len(x)))
-        if not training:
-            raise ValueError(f"{self.place}: dropout_masks are for training=True; nothing is dropped without it.")
-        if not isinstance(given, (list, tuple)) or len(given) != 2:
-            raise ValueError(f"{self.place}: dropout_masks must be a pair (m_x, m_h), got {checks.describe(given)}.")
-        m_x, m_h = given
-        if m_x is None or isinstance(x, list):
-            return x, (m_x, m_h)
-        m_x = arguments.real_array(self.place, "dropout_masks[0]", m_x, self.policy.compute)
-        per_gate = m_x.shape == (len(GATES), len(x), x.shape[2])
-        if m_x.ndim == 3 and (self.whole_input_dropout or not per_gate):
-            m_x = m_x.swapaxes(0, 1) if time_major else m_x
-            if m_x.shape == x.shape:
-                return x * m_x, (None, m_h)
-        return x, (m_x, m_h)
-
-    def _drop_each_step(self, x: Any) -> Any:
-        if isinstance(x, list):
-            return [sequence * self.draw_factors(sequence.shape, self.dropout) for sequence in x]
-        return x * self.draw_factors(x.shape, self.dropout)
+    def weight_gradients(
+        self, found: Gradients, weight_factors: np.ndarray | None = None, learned: bool = True
+    ) -> dict[Weight, np.ndarray]:
+        """Return the gradients of a `run_sequence` by weight; `learned`: no initial state had been given."""
+        gradients = {weight: found.parameters[name] for name, weight in self._used.items()}
+        if weight_factors is not None:
+            gradients[self.recurrent_kernel] = gradients[self.recurrent_kernel] * weight_factors
+        if learned and self.learn_initial_state:
+            gradients |= {self.initial_h: found.h.sum(axis=0), self.initial_c: found.c.sum(axis=0)}
+        return gradients
 
     # Config
 
@@ -265,7 +266,7 @@ class LSTMWeights(Layer):
             config["generation"] = self.generation  # a seed alone would speak for Keras 3
         if self.generation != "keras3" or self.implementation != 2:
             config["implementation"] = self.implementation
-        return config
+        return config | self._variant_config()
 
 
 _WEIGHT_NAMES = ("kernel", "recurrent", "bias")

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from numbalstm import checks
 from numbalstm.layers.base import GENERATIONS, Layer, register_layer
+from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.symbolic import Shape, broadcast, is_shape
 
 
@@ -36,8 +38,21 @@ class _Merge(Layer):
         """Return the merged array of a list of arrays."""
         return self.result(self.merge(self._aligned(inputs)))
 
+    def _vjp(self, inputs: Sequence[Any]) -> tuple[np.ndarray, Pull]:
+        arrays = self._aligned(inputs)
+        shapes = [np.shape(array) for array in inputs]
+
+        def pull(cotangent: np.ndarray, _: bool) -> LayerGradients:
+            return LayerGradients(_summed(self.unmerge(arrays, cotangent), arrays, shapes))
+
+        return self.result(self.merge(arrays)), pull
+
     def merge(self, arrays: list[np.ndarray]) -> np.ndarray:
         """Return one array of several with as many axes."""
+        raise NotImplementedError
+
+    def unmerge(self, arrays: list[np.ndarray], cotangent: np.ndarray) -> list[np.ndarray]:
+        """Return the gradient for each array, before it is summed over the axes in which that was broadcast."""
         raise NotImplementedError
 
     def arrays(self, inputs: Any) -> list[np.ndarray]:
@@ -120,6 +135,10 @@ class Add(_Merge):
             total = total + array
         return total
 
+    def unmerge(self, arrays: list[np.ndarray], cotangent: np.ndarray) -> list[np.ndarray]:
+        """Return the cotangent for each."""
+        return [cotangent] * len(arrays)
+
 
 @register_layer()
 class Average(Add):
@@ -137,6 +156,10 @@ class Average(Add):
         """Return the sum divided by the number of inputs."""
         total = self.policy.to_compute(super().merge(arrays))
         return total / total.dtype.type(len(arrays))
+
+    def unmerge(self, arrays: list[np.ndarray], cotangent: np.ndarray) -> list[np.ndarray]:
+        """Return its share of the cotangent for each."""
+        return super().unmerge(arrays, cotangent / len(arrays))
 
 
 @register_layer()
@@ -158,17 +181,28 @@ class Multiply(_Merge):
 
     def call(self, inputs: Sequence[Any], mask: Sequence[Any] | None = None) -> np.ndarray:
         """Return the product of a list of arrays."""
+        arrays, kept = self._kept(inputs, mask)
+        return self.result(_zeroed(self.merge(_ones(arrays, kept)), kept))
+
+    def _vjp(self, inputs: Sequence[Any], mask: Sequence[Any] | None = None) -> tuple[np.ndarray, Pull]:
+        arrays, kept = self._kept(inputs, mask)
+        ones = _ones(arrays, kept)
+        shapes = [np.shape(array) for array in inputs]
+
+        def pull(cotangent: np.ndarray, _: bool) -> LayerGradients:
+            parts = self.unmerge(ones, cotangent)
+            parts = [part if m is None else np.where(m, part, 0) for part, m in zip(parts, kept, strict=True)]
+            return LayerGradients(_summed(parts, arrays, shapes))
+
+        return self.result(_zeroed(self.merge(ones), kept)), pull
+
+    def _kept(self, inputs: Any, mask: Any) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+        """Return the inputs as arrays, and for each the elements that are not masked; None: all."""
         arrays, masks = self._aligned(inputs), self._masks(inputs, mask)
         if not masks or self.generation != "keras3":
-            return self.result(self.merge(arrays))
-        kept = [
-            None if m is None else np.broadcast_to(m[..., None], x.shape) for x, m in zip(arrays, masks, strict=True)
-        ]
-        ones = [x if m is None else np.where(m, x, x.dtype.type(1)) for x, m in zip(arrays, kept, strict=True)]
-        product = self.merge(ones)
-        if all(m is not None for m in kept):
-            product = np.where(reduce(np.logical_or, kept), product, product.dtype.type(0))
-        return self.result(product)
+            return arrays, [None] * len(arrays)
+        pairs = zip(arrays, masks, strict=True)
+        return arrays, [None if m is None else np.broadcast_to(m[..., None], x.shape) for x, m in pairs]
 
     def merge(self, arrays: list[np.ndarray]) -> np.ndarray:
         """Return the product."""
@@ -176,6 +210,12 @@ class Multiply(_Merge):
         for array in arrays[1:]:
             product = product * array
         return product
+
+    def unmerge(self, arrays: list[np.ndarray], cotangent: np.ndarray) -> list[np.ndarray]:
+        """Return the cotangent times the other arrays for each."""
+        before = list(accumulate(arrays[:-1], np.multiply, initial=cotangent))
+        behind = list(accumulate(arrays[:0:-1], np.multiply, initial=cotangent.dtype.type(1)))
+        return [one * other for one, other in zip(before, reversed(behind), strict=True)]
 
 
 @register_layer()
@@ -199,6 +239,10 @@ class Concatenate(_Merge):
     def call(self, inputs: Sequence[Any]) -> np.ndarray:
         """Return the joined array of a list of arrays."""
         return self.result(np.concatenate(self.arrays(inputs), axis=self.axis))
+
+    def _vjp(self, inputs: Sequence[Any]) -> tuple[np.ndarray, Pull]:
+        ends = np.cumsum([np.shape(array)[self.axis] for array in inputs])[:-1]
+        return self.call(inputs), lambda cotangent, _: LayerGradients(np.split(cotangent, ends, axis=self.axis))
 
     def compute_output_shape(self, input_shape: Any) -> Shape:
         """Return the joined shape; ValueError when other sizes than those along the axis differ."""
@@ -243,3 +287,25 @@ class Concatenate(_Merge):
 
 def _listed(shapes: Sequence[Shape]) -> str:
     return ", ".join(map(str, shapes))
+
+
+def _summed(parts: Sequence[np.ndarray], arrays: Sequence[np.ndarray], shapes: Sequence[Shape]) -> list[np.ndarray]:
+    """Return gradients summed over the axes in which the arrays were broadcast, in the shapes of the inputs."""
+    found = []
+    for part, array, shape in zip(parts, arrays, shapes, strict=True):
+        axes = tuple(axis for axis, size in enumerate(array.shape) if size == 1 != part.shape[axis])
+        found.append((part.sum(axis=axes, keepdims=True) if axes else part).reshape(shape))
+    return found
+
+
+def _ones(arrays: Sequence[np.ndarray], kept: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+    """Return the arrays with 1 where they are masked."""
+    pairs = zip(arrays, kept, strict=True)
+    return [x if m is None else np.where(m, x, x.dtype.type(1)) for x, m in pairs]
+
+
+def _zeroed(product: np.ndarray, kept: Sequence[np.ndarray | None]) -> np.ndarray:
+    """Return the product with 0 where every array has a mask and is masked."""
+    if any(m is None for m in kept):
+        return product
+    return np.where(reduce(np.logical_or, kept), product, product.dtype.type(0))

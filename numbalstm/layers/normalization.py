@@ -1,14 +1,18 @@
 """Normalisation with learned scale and offset."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from numbalstm import checks, constraints, initializers, regularizers
 from numbalstm.layers.base import InputSpec, Layer, register_layer
+from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.symbolic import Shape
 from numbalstm.parameters import Weight
+
+_MASK_EPSILON = 1e-7
+"""What Keras adds to the number of elements that a mask leaves."""
 
 
 class _Normalization(Layer):
@@ -21,12 +25,12 @@ class _Normalization(Layer):
         epsilon: float,
         center: bool,
         scale: bool,
-        beta_initializer: Any,
-        gamma_initializer: Any,
-        beta_regularizer: Any,
-        gamma_regularizer: Any,
-        beta_constraint: Any,
-        gamma_constraint: Any,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -56,6 +60,23 @@ class _Normalization(Layer):
         """Return a weight's value for the arithmetic, shaped to broadcast over the inputs."""
         return self.policy.to_compute(weight.value).reshape(shape)
 
+    def _scale_and_offset(self, unit: np.ndarray, shape: Sequence[int]) -> tuple[np.ndarray, Callable]:
+        """Return gamma * unit + beta, and what takes its cotangent to that of `unit` and of the weights."""
+        gamma = None if self.gamma is None else self._value(self.gamma, shape)
+        y = unit.copy() if gamma is None else unit * gamma  # unit is kept, and y the caller's
+        if self.beta is not None:
+            y += self._value(self.beta, shape)
+        axes = tuple(axis for axis, size in enumerate(shape) if size == 1)
+
+        def pull(cotangent: np.ndarray) -> tuple[np.ndarray, dict[Weight, np.ndarray]]:
+            pairs = ((self.gamma, cotangent * unit), (self.beta, cotangent))
+            weights = {
+                weight: part.sum(axis=axes).reshape(weight.shape) for weight, part in pairs if weight is not None
+            }
+            return cotangent if gamma is None else cotangent * gamma, weights
+
+        return y, pull
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain values."""
         return super().get_config() | {
@@ -83,10 +104,9 @@ class LayerNormalization(_Normalization):
         Added to the variance.
     center, scale : bool, default True
         Whether there is an offset ``beta`` and a factor ``gamma``.
-    beta_initializer, gamma_initializer : default "zeros", "ones"
-    beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint : optional
-    **kwargs
-        As for `Layer`.
+    **options
+        ``beta_initializer`` (default "zeros"), ``gamma_initializer`` ("ones"), ``beta_regularizer``,
+        ``gamma_regularizer``, ``beta_constraint``, ``gamma_constraint``, and as for `Layer`.
 
     References
     ----------
@@ -101,26 +121,9 @@ class LayerNormalization(_Normalization):
         epsilon: float = 1e-3,
         center: bool = True,
         scale: bool = True,
-        beta_initializer: Any = "zeros",
-        gamma_initializer: Any = "ones",
-        beta_regularizer: Any = None,
-        gamma_regularizer: Any = None,
-        beta_constraint: Any = None,
-        gamma_constraint: Any = None,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            epsilon=epsilon,
-            center=center,
-            scale=scale,
-            beta_initializer=beta_initializer,
-            gamma_initializer=gamma_initializer,
-            beta_regularizer=beta_regularizer,
-            gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint,
-            gamma_constraint=gamma_constraint,
-            **kwargs,
-        )
+        super().__init__(epsilon, center, scale, **options)
         many = isinstance(axis, (list, tuple))
         axes = [checks.integer("LayerNormalization", "axis", item) for item in (axis if many else [axis])]
         self.axis = axes if many else axes[0]
@@ -142,14 +145,23 @@ class LayerNormalization(_Normalization):
 
     def call(self, inputs: Any) -> np.ndarray:
         """Return the normalised inputs."""
+        return self._vjp(inputs)[0]
+
+    def _vjp(self, inputs: Any) -> tuple[np.ndarray, Pull]:
         x = self.array(inputs)
         shape = [size if axis in self._axes else 1 for axis, size in enumerate(x.shape)]
-        y = x - x.mean(axis=self._axes, keepdims=True)
-        factor = 1 / np.sqrt(np.square(y).mean(axis=self._axes, keepdims=True) + x.dtype.type(self.epsilon))
-        y *= factor if self.gamma is None else factor * self._value(self.gamma, shape)
-        if self.beta is not None:
-            y += self._value(self.beta, shape)
-        return self.result(y)
+        unit = x - x.mean(axis=self._axes, keepdims=True)
+        factor = 1 / np.sqrt(np.square(unit).mean(axis=self._axes, keepdims=True) + x.dtype.type(self.epsilon))
+        unit *= factor
+        y, scaled_pull = self._scale_and_offset(unit, shape)
+
+        def pull(cotangent: np.ndarray, _: bool) -> LayerGradients:
+            d_unit, weights = scaled_pull(cotangent)
+            along = (d_unit * unit).mean(axis=self._axes, keepdims=True)
+            dx = factor * (d_unit - d_unit.mean(axis=self._axes, keepdims=True) - unit * along)
+            return LayerGradients(dx, weights=weights)
+
+        return self.result(y), pull
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain values."""
@@ -158,28 +170,27 @@ class LayerNormalization(_Normalization):
 
 @register_layer("BatchNormalizationV1", "BatchNormalizationV2")
 class BatchNormalization(_Normalization):
-    """Shift and scale every feature by the mean and variance that training collected; inference only.
+    """Shift and scale every feature by its mean and variance: in training those of the batch, else those collected.
 
     Parameters
     ----------
     axis : int or sequence of one int, default -1
         The axis of the features.
     momentum : float, default 0.99
-        Of the moving averages in training; kept for the config.
+        Of the moving averages: ``new = momentum * old + (1 - momentum) * batch``, once in every training call.
     epsilon : float, default 1e-3
         Added to the variance.
     center, scale : bool, default True
         Whether there is an offset ``beta`` and a factor ``gamma``.
-    beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer
-        Default "zeros", "ones", "zeros", "ones".
-    beta_regularizer, gamma_regularizer, beta_constraint, gamma_constraint : optional
-    **kwargs
-        As for `Layer`.
+    moving_mean_initializer, moving_variance_initializer : default "zeros", "ones"
+    **options
+        ``beta_initializer`` (default "zeros"), ``gamma_initializer`` ("ones"), ``beta_regularizer``,
+        ``gamma_regularizer``, ``beta_constraint``, ``gamma_constraint``, and as for `Layer`.
 
-    Raises
-    ------
-    NotImplementedError
-        From a call with ``training=True`` of a trainable layer.
+    Notes
+    -----
+    With ``trainable=False`` the collected statistics serve in training too.  The variance is the mean square about the
+    mean.  Masked elements do not count for the batch's statistics; an empty batch has none.
 
     References
     ----------
@@ -202,28 +213,12 @@ class BatchNormalization(_Normalization):
         epsilon: float = 1e-3,
         center: bool = True,
         scale: bool = True,
-        beta_initializer: Any = "zeros",
-        gamma_initializer: Any = "ones",
+        *,
         moving_mean_initializer: Any = "zeros",
         moving_variance_initializer: Any = "ones",
-        beta_regularizer: Any = None,
-        gamma_regularizer: Any = None,
-        beta_constraint: Any = None,
-        gamma_constraint: Any = None,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            epsilon=epsilon,
-            center=center,
-            scale=scale,
-            beta_initializer=beta_initializer,
-            gamma_initializer=gamma_initializer,
-            beta_regularizer=beta_regularizer,
-            gamma_regularizer=gamma_regularizer,
-            beta_constraint=beta_constraint,
-            gamma_constraint=gamma_constraint,
-            **kwargs,
-        )
+        super().__init__(epsilon, center, scale, **options)
         if isinstance(axis, (list, tuple)) and len(axis) == 1:
             axis = axis[0]
         self.axis = checks.integer("BatchNormalization", "axis", axis)
@@ -251,21 +246,57 @@ class BatchNormalization(_Normalization):
         self.input_spec = InputSpec(rank=rank, axes={self.axis: features})
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> np.ndarray:
-        """Return the normalised inputs; a mask would matter in training only."""
-        if training and self.trainable:
-            raise NotImplementedError(
-                f"{self.place}: normalises by the collected averages only; training=True is not supported."
-            )
+        """Return the normalised inputs; `mask`, shaped as the inputs without the last axis, matters in training."""
+        return self._vjp(inputs, training, mask)[0]
+
+    def _vjp(self, inputs: Any, training: bool | None = None, mask: Any = None) -> tuple[np.ndarray, Pull]:
         x = self.array(inputs)
         shape = [1] * x.ndim
         shape[self.axis] = -1
-        factor = 1 / np.sqrt(self._value(self.moving_variance, shape) + x.dtype.type(self.epsilon))
-        if self.gamma is not None:
-            factor = factor * self._value(self.gamma, shape)
-        y = (x - self._value(self.moving_mean, shape)) * factor
-        if self.beta is not None:
-            y += self._value(self.beta, shape)
-        return self.result(y)
+        axes = tuple(axis for axis in range(x.ndim) if axis != self.axis % x.ndim)
+        counts: np.ndarray | None = None  # which elements make the statistics; None: the collected ones are taken
+        if training and self.trainable and x.size:
+            counts = self._counted(x, mask)
+            total = counts.sum(axis=axes, keepdims=True).astype(x.dtype) + x.dtype.type(
+                0 if mask is None else _MASK_EPSILON
+            )
+            mean = np.where(counts, x, 0).sum(axis=axes, keepdims=True) / total
+            centered = x - mean
+            variance = np.where(counts, np.square(centered), 0).sum(axis=axes, keepdims=True) / total
+            self._collect(self.moving_mean, mean)
+            self._collect(self.moving_variance, variance)
+        else:
+            centered = x - self._value(self.moving_mean, shape)
+            variance = self._value(self.moving_variance, shape)
+        factor = 1 / np.sqrt(variance + x.dtype.type(self.epsilon))
+        y, scaled_pull = self._scale_and_offset(centered * factor, shape)
+
+        def pull(cotangent: np.ndarray, _: bool) -> LayerGradients:
+            d_unit, weights = scaled_pull(cotangent)
+            dx = d_unit * factor
+            if counts is not None:
+                d_variance = -0.5 * factor**3 * (d_unit * centered).sum(axis=axes, keepdims=True)
+                # The masked mean is a little off, so what is counted does not sum to 0 around it.
+                rest = np.where(counts, centered, 0).sum(axis=axes, keepdims=True)
+                d_mean = -dx.sum(axis=axes, keepdims=True) - 2 * d_variance * rest / total
+                dx += np.where(counts, (d_mean + 2 * d_variance * centered) / total, 0)
+            return LayerGradients(dx, weights=weights)
+
+        return self.result(y), pull
+
+    def _counted(self, x: np.ndarray, mask: Any) -> np.ndarray:
+        """Return which elements count for the batch's statistics."""
+        if mask is None:
+            return np.ones(x.shape, bool)
+        mask = np.asarray(mask, dtype=bool)
+        checks.shape(self.place, "mask", mask, x.shape[:-1])
+        return np.broadcast_to(mask[..., None], x.shape)
+
+    def _collect(self, weight: Weight, statistic: np.ndarray) -> None:
+        """Move a moving average towards the batch's statistic."""
+        old = self.policy.to_compute(weight.value)
+        moved = old * self.momentum + statistic.reshape(old.shape) * (1.0 - self.momentum)
+        weight.value = self.policy.to_variable(moved)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain values."""

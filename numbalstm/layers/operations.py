@@ -7,6 +7,7 @@ import numpy as np
 
 from numbalstm import checks
 from numbalstm.layers.base import Layer
+from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.registry import register_operation
 from numbalstm.layers.symbolic import Node, Shape, SymbolicTensor, broadcast, map_leaves
 
@@ -57,6 +58,19 @@ class Operation(Layer):
     def call_with_mask(self, inputs: Any, mask: Any, /, *args: Any, gives_mask: bool = True) -> tuple[Any, None]:
         """Return the function's value, and no mask."""
         return self.call(inputs, *args), None
+
+    def vjp_with_mask(self, inputs: Any, mask: Any, /, *args: Any, gives_mask: bool = True) -> tuple[Any, None, Pull]:
+        """Return the function's value, no mask, and the pull."""
+        shapes = map_leaves(np.shape, inputs)
+
+        def pull(cotangent: Any, _: bool) -> LayerGradients:
+            return LayerGradients(None if cotangent is None else self.pulled(cotangent, shapes))
+
+        return self.call(inputs, *args), None, pull
+
+    def pulled(self, cotangent: np.ndarray, shapes: Any) -> Any:
+        """Return the gradient for inputs of these shapes; None for a function whose values jump or are constant."""
+        return None
 
     def get_config(self) -> dict[str, Any]:
         """Return the name and the function's settings."""
@@ -171,6 +185,10 @@ class ExpandDims(Operation):
         """Return a view with the axis."""
         return np.expand_dims(x, self.settings["axis"])
 
+    def pulled(self, cotangent: np.ndarray, shapes: Any) -> np.ndarray:
+        """Return the cotangent in the shape of the input."""
+        return cotangent.reshape(shapes)
+
     def shape(self, shape: Shape) -> Shape:
         """Return the argument's shape with the axis."""
         axis = self.settings["axis"] % (len(shape) + 1)
@@ -187,6 +205,10 @@ class Squeeze(Operation):
         """Return a view without the axis."""
         return np.squeeze(x, self.settings["axis"])
 
+    def pulled(self, cotangent: np.ndarray, shapes: Any) -> np.ndarray:
+        """Return the cotangent in the shape of the input."""
+        return cotangent.reshape(shapes)
+
     def shape(self, shape: Shape) -> Shape:
         """Return the argument's shape without the axis."""
         axis = self.settings["axis"] % len(shape)
@@ -202,6 +224,11 @@ class ConcatenateArrays(Operation):
     def call(self, arrays: Sequence[Any]) -> np.ndarray:
         """Return the joined array."""
         return np.concatenate(arrays, axis=self.settings.get("axis", 0))
+
+    def pulled(self, cotangent: np.ndarray, shapes: Any) -> list[np.ndarray]:
+        """Return each array's part."""
+        axis = self.settings.get("axis", 0)
+        return np.split(cotangent, np.cumsum([shape[axis] for shape in shapes])[:-1], axis=axis)
 
     def shape(self, shapes: Sequence[Shape]) -> Shape:
         """Return the joined shape."""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from numbalstm.layers.base import InputSpec, Layer, register_layer
+from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.reshaping import data_format_of
 from numbalstm.layers.symbolic import Shape
 
@@ -34,6 +35,10 @@ class _GlobalPooling1D(Layer):
         kept = (1,) if self.keepdims else ()
         return (*input_shape[: self._time], *kept, *input_shape[self._time + 1 :])
 
+    def _over_time(self, values: np.ndarray, shape: Shape) -> np.ndarray:
+        """Return a view of values without time, shaped as the results, that has them at each step."""
+        return np.broadcast_to(values if self.keepdims else np.expand_dims(values, self._time), shape)
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain values."""
         return super().get_config() | {"data_format": self.data_format, "keepdims": self.keepdims}
@@ -62,14 +67,28 @@ class GlobalAveragePooling1D(_GlobalPooling1D):
     def call(self, inputs: Any, mask: Any = None) -> np.ndarray:
         """Return the means; `mask` is (batch, steps)."""
         x = self.array(inputs)
-        if mask is None:
-            total, count = x.sum(axis=self._time, keepdims=self.keepdims), x.dtype.type(x.shape[self._time])
-        else:
-            kept = self._expanded(mask, x.shape)
-            total = np.where(kept, x, x.dtype.type(0)).sum(axis=self._time, keepdims=self.keepdims)
-            count = kept.sum(axis=self._time, keepdims=self.keepdims, dtype=x.dtype)
+        kept, count = self._counted(x, mask)
+        total = (x if kept is None else np.where(kept, x, x.dtype.type(0))).sum(axis=self._time, keepdims=self.keepdims)
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.result(total / count)
+
+    def _vjp(self, inputs: Any, mask: Any = None) -> tuple[np.ndarray, Pull]:
+        x = self.array(inputs)
+        kept, count = self._counted(x, mask)
+
+        def pull(cotangent: np.ndarray, _: bool) -> LayerGradients:
+            with np.errstate(invalid="ignore", divide="ignore"):  # where nothing is kept, nothing gets the quotient
+                share = self._over_time(cotangent / count, x.shape)
+            return LayerGradients(np.array(share) if kept is None else np.where(kept, share, 0))
+
+        return self.call(inputs, mask), pull
+
+    def _counted(self, x: np.ndarray, mask: Any) -> tuple[np.ndarray | None, Any]:
+        """Return which steps count, to broadcast over x (None: all), and how many these are for each result."""
+        if mask is None:
+            return None, x.dtype.type(x.shape[self._time])
+        kept = self._expanded(mask, x.shape)
+        return kept, kept.sum(axis=self._time, keepdims=self.keepdims, dtype=x.dtype)
 
     def _expanded(self, mask: Any, shape: Shape) -> np.ndarray:
         mask = np.asarray(mask, dtype=bool)
@@ -98,9 +117,19 @@ class GlobalMaxPooling1D(_GlobalPooling1D):
 
     Notes
     -----
-    A sequence without steps gives minus infinity.
+    A sequence without steps gives minus infinity.  Steps that share the maximum share its gradient, as in Keras.
     """
 
     def call(self, inputs: Any) -> np.ndarray:
         """Return the maxima."""
         return self.result(self.array(inputs).max(axis=self._time, keepdims=self.keepdims, initial=-np.inf))
+
+    def _vjp(self, inputs: Any) -> tuple[np.ndarray, Pull]:
+        x = self.array(inputs)
+        top = x == x.max(axis=self._time, keepdims=True, initial=-np.inf)
+
+        def pull(cotangent: np.ndarray, _: bool) -> LayerGradients:
+            ties = np.maximum(top.sum(axis=self._time, keepdims=self.keepdims, dtype=x.dtype), 1)
+            return LayerGradients(np.where(top, self._over_time(cotangent / ties, x.shape), 0))
+
+        return self.call(inputs), pull

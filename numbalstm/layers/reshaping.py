@@ -8,6 +8,7 @@ import numpy as np
 
 from numbalstm import checks
 from numbalstm.layers.base import InputSpec, Layer, register_layer
+from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.symbolic import Shape, SymbolicTensor
 
 
@@ -18,9 +19,17 @@ class _Reshaping(Layer):
         """Return the values in their new shape."""
         return self.result(self.reshape(self.array(inputs, keep_integers=True)))
 
+    def _vjp(self, inputs: Any) -> tuple[np.ndarray, Pull]:
+        shape = np.shape(inputs)
+        return self.call(inputs), lambda cotangent, _: LayerGradients(self.unshape(cotangent, shape))
+
     def reshape(self, x: np.ndarray) -> np.ndarray:
         """Return the array in its new shape."""
         raise NotImplementedError
+
+    def unshape(self, cotangent: np.ndarray, shape: Shape) -> np.ndarray:
+        """Return the gradient for an input of this shape."""
+        return cotangent.reshape(shape)
 
     def output_dtype(self, inputs: Sequence[SymbolicTensor]) -> str:
         """Return the layer's float type for floats, and the input's type for others."""
@@ -49,6 +58,12 @@ class Flatten(_Reshaping):
         if self.data_format == "channels_first" and x.ndim > 1:
             x = np.moveaxis(x, 1, -1)
         return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+    def unshape(self, cotangent: np.ndarray, shape: Shape) -> np.ndarray:
+        """Return the gradient for an input of this shape."""
+        if self.data_format == "channels_first" and len(shape) > 1:
+            return np.moveaxis(cotangent.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
+        return cotangent.reshape(shape)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (batch, size); the size is None when one of its factors is."""
@@ -122,6 +137,10 @@ class RepeatVector(_Reshaping):
     def reshape(self, x: np.ndarray) -> np.ndarray:
         """Return the vectors repeated."""
         return np.repeat(x[:, None, :], self.n, axis=1)
+
+    def unshape(self, cotangent: np.ndarray, shape: Shape) -> np.ndarray:
+        """Return the sum over the steps."""
+        return cotangent.sum(axis=1)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return (batch, n, features)."""

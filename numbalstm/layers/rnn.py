@@ -6,23 +6,15 @@ from typing import Any
 import numpy as np
 
 from numbalstm import checks
-from numbalstm.functional import DEVICES, lstm_forward
+from numbalstm.functional import DEVICES
 from numbalstm.layers.base import Layer, deserialize, register_layer
-from numbalstm.layers.cell import (
-    LSTMCell,
-    StackedRNNCells,
-    call_takes,
-    check_cell,
-    clone_cell,
-    initial_state,
-    list_of_sizes,
-    output_size,
-    policy_of,
-    run_cell,
-    serialize_layer,
-)
+from numbalstm.layers.cell import LSTMCell, StackedRNNCells, clone_cell, serialize_layer
+from numbalstm.layers.cells import call_takes, check_cell, list_of_sizes, output_size, policy_of
+from numbalstm.layers.fused import run_layers
+from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.lstm_weights import GENERATIONS, config_of_generation
 from numbalstm.layers.sequence import SequenceLayer
+from numbalstm.layers.steps import Back, run_steps
 from numbalstm.layers.symbolic import map_leaves
 
 
@@ -145,6 +137,27 @@ class RNN(SequenceLayer):
         ValueError
             When a shape, a count or a dtype does not fit, or the cell takes no constants.
         """
+        return self._run(inputs, mask, training, initial_state, constants, dropout_masks)[0]
+
+    def _vjp(self, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Any, Pull]:
+        returned, back = self._run(inputs, *args, record=True, **kwargs)
+
+        def pull(cotangents: Any, regularize: bool) -> LayerGradients:
+            return self.joined_gradients(inputs, back(*self.split_cotangents(cotangents), regularize))
+
+        return returned, pull
+
+    def _run(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        training: Any = None,
+        initial_state: Any = None,
+        constants: Any = None,
+        dropout_masks: Any = None,
+        record: bool = False,
+    ) -> tuple[Any, Back]:
+        """Run the layer with the arguments of `call`; returns the results and, when recorded, the way back."""
         self._check_constants(constants)
         inputs, initial_state = self.split_inputs(inputs, initial_state)
         x = self._batch_major(inputs)
@@ -155,18 +168,18 @@ class RNN(SequenceLayer):
         if states is not None:
             states = self._checked_states("initial_state", states, self.state_size, len(x))
         if self._cells_are_plain():
-            outputs, states = self._run_layers(x, mask, training, states, dropout_masks)
+            outputs, states, back = self._run_layers(x, mask, training, states, dropout_masks, record)
         elif dropout_masks is not None:
             raise ValueError(f"{self.place}: dropout_masks are for cells that are LSTMCell.")
         else:
             self._reset_dropout()
-            outputs, states = self._run_steps(x, mask, training, states, constants)
+            outputs, states, back = run_steps(self, x, mask, training, states, constants, record)
         self._store(states)
         if isinstance(outputs, list):
             outputs = [self.policy.to_output(sequence) for sequence in outputs]
         else:
             outputs = self.policy.to_output(self._layout(outputs))
-        return self._returned(outputs, map_leaves(self.policy.to_output, states))
+        return self._returned(outputs, map_leaves(self.policy.to_output, states)), back
 
     def _check_constants(self, constants: Any) -> None:
         if constants is None:
@@ -182,37 +195,22 @@ class RNN(SequenceLayer):
         cells = self.cell.cells if type(self.cell) is StackedRNNCells else [self.cell]
         return all(isinstance(cell, LSTMCell) and type(cell).call is LSTMCell.call for cell in cells)
 
-    def _run_layers(self, x: Any, mask: Any, training: Any, states: Any, dropout_masks: Any) -> tuple[Any, list[Any]]:
-        """Run each LSTM cell over the whole time, on the outputs of the one before.
+    def _run_layers(
+        self, x: Any, mask: Any, training: Any, states: Any, dropout_masks: Any, record: bool
+    ) -> tuple[Any, list[Any], Back]:
+        if isinstance(self.cell, StackedRNNCells):
+            cells = self.cell.cells
+            states = [None] * len(cells) if states is None else states
+            factors = self._factors(cells, len(x), training, dropout_masks)
+            return run_layers(self, cells, x, mask, training, states, factors, record)
+        factors = self._factors([self.cell], len(x), training, [dropout_masks])
+        outputs, (final,), back = run_layers(self, [self.cell], x, mask, training, [states], factors, record)
 
-        A masked step freezes all cells, so what a lower cell puts out there is never read.
-        """
-        stacked = isinstance(self.cell, StackedRNNCells)
-        cells = self.cell.cells if stacked else [self.cell]
-        states = [None] * len(cells) if states is None else states if stacked else [states]
-        factors = self._factors(cells, len(x), training, dropout_masks if stacked else [dropout_masks])
-        finals = []
-        for index, (cell, state) in enumerate(zip(cells, states, strict=True)):
-            first, last = index == 0, index == len(cells) - 1
-            result = lstm_forward(
-                map_leaves(cell.policy.to_compute, x) if isinstance(x, list) else cell.policy.to_compute(x),
-                cell.parameters,
-                initial_state=None if state is None else [cell.policy.to_compute(part) for part in state],
-                mask=mask,
-                activation=cell.activation,
-                recurrent_activation=cell.recurrent_activation,
-                return_sequences=self.return_sequences or not last,
-                go_backwards=self.go_backwards and first,
-                zero_output_for_mask=self.zero_output_for_mask,
-                dropout_masks=factors[index],
-                device=self.device,
-                where=self.place,
-            )
-            if first and self.go_backwards and mask is not None:
-                mask = mask[:, ::-1]  # from here on the sequences come in processing order
-            x = result.outputs
-            finals.append([result.h, result.c])
-        return x, finals if stacked else finals[0]
+        def back_of_one(d_outputs: Any, d_states: list[Any], regularize: bool) -> LayerGradients:
+            gradients = back(d_outputs, [d_states], regularize)
+            return gradients._replace(initial_state=gradients.initial_state[0])
+
+        return outputs, final, back_of_one
 
     def _factors(self, cells: list[LSTMCell], batch: int, training: Any, given: Any) -> list[Any]:
         """Return the dropout factors of each cell: those given, or new ones in training."""
@@ -231,48 +229,6 @@ class RNN(SequenceLayer):
                 f"got {checks.describe(given)}."
             )
         return list(given)
-
-    # Any cells: step by step
-
-    def _run_steps(self, x: Any, mask: Any, training: Any, states: Any, constants: Any) -> tuple[Any, list[Any]]:
-        if states is None:
-            states = initial_state(self.cell, len(x), self.policy.compute)
-        states = map_leaves(self.policy.to_compute, states)
-        if isinstance(x, list):
-            return self._run_ragged(x, training, states, constants)
-        times = range(x.shape[1])
-        latest = np.zeros((len(x), self.output_size), self.policy.compute)
-        outputs = []
-        for t in reversed(times) if self.go_backwards else times:
-            keep = None if mask is None else mask[:, t]
-            x_t = (
-                x[:, t] if keep is None else _select(keep, x[:, t], 0)
-            )  # what lies under the mask may be NaN or infinite
-            output, new_states = run_cell(self.cell, x_t, states, training, constants)
-            if keep is None:
-                latest, states = output, new_states
-            else:
-                latest = _select(keep, output, 0 if self.zero_output_for_mask else latest)
-                states = _select_states(keep, new_states, states)
-            outputs.append(latest)
-        if not self.return_sequences:
-            return latest, states
-        return np.stack(outputs, axis=1) if outputs else latest[:, None][:, :0], states
-
-    def _run_ragged(self, x: list[np.ndarray], training: Any, states: Any, constants: Any) -> tuple[Any, list[Any]]:
-        """Run each sequence of a list by itself."""
-        if constants is not None:
-            raise ValueError(f"{self.place}: constants are for one array of sequences, not for a list.")
-        outputs, finals = (
-            [np.zeros((0, self.output_size), self.policy.compute)],
-            [map_leaves(lambda state: state[:0], states)],
-        )
-        for row, sequence in enumerate(x):
-            start = map_leaves(lambda state, row=row: state[row : row + 1], states)
-            output, final = self._run_steps(sequence[None], None, training, start, None)
-            outputs.append(output[0] if self.return_sequences else output)
-            finals.append(final)
-        return outputs[1:] if self.return_sequences else np.concatenate(outputs), _concatenate(finals)
 
     def _reset_dropout(self) -> None:
         """Have the cells that keep dropout factors draw new ones."""
@@ -300,22 +256,3 @@ class RNN(SequenceLayer):
         """Make a layer from a config of Keras 3 or Keras 2; ValueError for cells that are not supported."""
         config = config_of_generation(cls.clean_config(config))
         return cls(deserialize(config.pop("cell")), **config)
-
-
-def _select(keep: np.ndarray, new: Any, old: Any) -> np.ndarray:
-    """Return the rows of `new` where `keep` says so, else those of `old`."""
-    new = np.asarray(new)
-    return np.where(keep.reshape(-1, *[1] * (new.ndim - 1)), new, old).astype(new.dtype, copy=False)
-
-
-def _select_states(keep: np.ndarray, new: Any, old: Any) -> list[Any]:
-    if isinstance(new, (list, tuple)):
-        return [_select_states(keep, *pair) for pair in zip(new, old, strict=True)]
-    return _select(keep, new, old)
-
-
-def _concatenate(parts: list[Any]) -> Any:
-    """Return equally nested arrays joined along the batch."""
-    if isinstance(parts[0], (list, tuple)):
-        return [_concatenate(list(inner)) for inner in zip(*parts, strict=True)]
-    return np.concatenate(parts)

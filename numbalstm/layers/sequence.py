@@ -8,6 +8,7 @@ import numpy as np
 from numbalstm import checks
 from numbalstm.backends import arguments
 from numbalstm.layers.base import Layer
+from numbalstm.layers.gradients import LayerGradients
 from numbalstm.layers.symbolic import is_shape, leaves, map_leaves
 from numbalstm.streaming import Stream
 from numbalstm.streaming.stages import Source
@@ -242,6 +243,29 @@ class SequenceLayer(Layer):
         if self.stateful:
             rounded = map_leaves(self.policy.to_variable, states) if self.policy.half else states
             self._states = map_leaves(lambda state: np.array(state, self.policy.variable), rounded)
+
+    # Gradients
+
+    def split_cotangents(self, cotangents: Any) -> tuple[Any, list[Any]]:
+        """Return the cotangents of the outputs, batch first, and of the final states, from those of a call's results.
+
+        None stands for zeros.
+        """
+        zeros = map_leaves(lambda _: None, list(self.state_size))
+        outputs, *states = cotangents if self.return_state else [cotangents, *zeros]
+        return self._layout(outputs) if isinstance(outputs, np.ndarray) else outputs, states
+
+    def zero_gradients(self, batch: int) -> list[Any]:
+        """Return zeros as gradients of the initial states."""
+        return map_leaves(lambda size: np.zeros((batch, size), self.policy.compute), list(self.state_size))
+
+    def joined_gradients(self, inputs: Any, gradients: LayerGradients) -> LayerGradients:
+        """Return gradients with that of the inputs, which comes batch first, nested as the call's `inputs`."""
+        dx, states = gradients.inputs, gradients.initial_state
+        dx = self._layout(dx) if isinstance(dx, np.ndarray) else dx
+        if isinstance(inputs, (list, tuple)) and self.split_inputs(inputs, None)[0] is not inputs:
+            dx = [dx, *states][: len(inputs)]
+        return gradients._replace(inputs=dx)
 
     # Streams
 

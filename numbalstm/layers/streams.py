@@ -15,6 +15,7 @@ from numbalstm.layers.pooling import GlobalAveragePooling1D, GlobalMaxPooling1D
 from numbalstm.layers.reshaping import Flatten, RepeatVector, Reshape
 from numbalstm.layers.rnn import RNN
 from numbalstm.layers.sequence import SequenceLayer
+from numbalstm.layers.stacked import StackedLSTM
 from numbalstm.layers.symbolic import is_symbolic
 from numbalstm.layers.time_distributed import TimeDistributed
 from numbalstm.streaming.stages import Recurrent, RowWise, Source
@@ -49,6 +50,9 @@ class _Chain:
         """Take one more layer, whose input has `rank` axes."""
         if isinstance(layer, SequenceLayer):
             self._add_recurrent(layer)
+        elif isinstance(layer, StackedLSTM):
+            for inner in layer.layers:
+                self.add(inner, rank)
         elif not self.over_time and type(layer) in (*REASONS, *EACH_STEP, LayerNormalization, BatchNormalization):
             if isinstance(layer, (RepeatVector, TimeDistributed)):
                 self.refuse(layer, "makes a sequence of what an LSTM without return_sequences returns")
@@ -68,7 +72,10 @@ class _Chain:
             self.refuse(layer, "has go_backwards=True, so it starts with the last step")
         if type(layer).call not in (LSTM.call, RNN.call):
             self.refuse(layer, "has a call() of its own")
-        self.parts += _cells(self, layer) if isinstance(layer, RNN) else [_recurrent(layer, layer, True, True)]
+        parts = _cells(self, layer) if isinstance(layer, RNN) else [_recurrent(layer, layer, True, True)]
+        if any(part.source.learn_initial_state for part in parts):
+            self.refuse(layer, "has learn_initial_state=True, and a stream starts from zeros")
+        self.parts += parts
         self.over_time = layer.return_sequences
 
     def _add_masking(self, layer: Layer) -> None:

@@ -1,6 +1,7 @@
 """Symbolic tensors and the nodes that join them into a graph, and the walk through nested lists, tuples and dicts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 Shape = tuple[int | None, ...]
@@ -119,6 +120,11 @@ def is_symbolic(structure: Any) -> bool:
 def is_shape(value: Any) -> bool:
     """Return whether `value` is one shape (a list or tuple of ints and None) and no list of shapes."""
     return isinstance(value, (list, tuple)) and all(size is None or isinstance(size, int) for size in value)
+
+
+def plain_sizes(shapes: Any) -> Any:
+    """Return a shape, or nested shapes, with the integers of NumPy as those of Python."""
+    return map_leaves(lambda size: int(size) if isinstance(size, Integral) else size, shapes)
 
 
 def map_shapes(function: Callable[[Shape], Any], shapes: Any) -> Any:

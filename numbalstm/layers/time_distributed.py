@@ -1,6 +1,6 @@
 """One layer for each step of a sequence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from numbalstm import checks
 from numbalstm.layers.base import Layer, deserialize, register_layer
 from numbalstm.layers.cell import serialize_layer
+from numbalstm.layers.gradients import LayerGradients, Pull, added_weights
 from numbalstm.layers.symbolic import map_leaves, map_shapes
 
 
@@ -33,6 +34,7 @@ class TimeDistributed(Layer):
         if not isinstance(layer, Layer):
             raise ValueError(f"TimeDistributed: layer must be a layer, got {checks.describe(layer)}.")
         self.layer = layer
+        self.generation = layer.generation
         if layer_options.get("dtype") is None:
             layer_options["dtype"] = layer.policy
         super().__init__(**layer_options)
@@ -73,6 +75,37 @@ class TimeDistributed(Layer):
         ValueError
             When there are fewer than 3 axes, no step, or the mask does not fit.
         """
+
+        def run(x: np.ndarray, options: dict[str, Any]) -> tuple[Any, None]:
+            return self.layer.call(x, **options), None
+
+        return self._over_time(run, inputs, mask, training)[0]
+
+    def _vjp(self, inputs: Any, mask: Any = None, training: bool | None = None) -> tuple[Any, Pull]:
+        def run(x: np.ndarray, options: dict[str, Any]) -> tuple[Any, Pull]:
+            return self.layer.unpenalized_vjp(x, **options)
+
+        outputs, pulls = self._over_time(run, inputs, mask, training)
+        batch, time, *rest = np.shape(inputs)
+
+        def pull(cotangents: Any, regularize: bool) -> LayerGradients:
+            if len(pulls) == 1:
+                folded = _map_arrays(lambda rows: rows.reshape(batch * time, *rows.shape[2:]), cotangents)
+                found = [pulls[0](folded, regularize)]
+            else:
+                found = [
+                    each(_map_arrays(lambda rows, t=t: rows[:, t], cotangents), regularize)
+                    for t, each in enumerate(pulls)
+                ]
+            dx = None
+            if found[0].inputs is not None:
+                dx = np.stack([gradients.inputs for gradients in found], axis=1).reshape(batch, time, *rest)
+            return LayerGradients(dx, weights=added_weights(*(gradients.weights for gradients in found)))
+
+        return outputs, pull
+
+    def _over_time(self, run: Callable[..., Any], inputs: Any, mask: Any, training: Any) -> tuple[Any, list[Any]]:
+        """Run the layer on all steps at once, or one by one; returns the outputs and what else `run` returned."""
         x = np.asarray(inputs)
         self._check_axes(x.shape)
         batch, time = x.shape[:2]
@@ -83,18 +116,17 @@ class TimeDistributed(Layer):
             if mask.shape[:2] != (batch, time):
                 raise ValueError(f"{self.place}: mask must have shape ({batch}, {time}, ...), got {mask.shape}.")
         if training or getattr(self.layer, "stateful", False):
-            steps = [self._apply(x[:, t], None if mask is None else mask[:, t], training) for t in range(time)]
-            return _stacked(steps)
+            steps = [run(x[:, t], self._options(None if mask is None else mask[:, t], training)) for t in range(time)]
+            return _stacked([outputs for outputs, _ in steps]), [extra for _, extra in steps]
         # Nothing couples the rows of a batch here, so the steps may be rows of one large batch.
         folded = None if mask is None else mask.reshape(batch * time, *mask.shape[2:])
-        result = self._apply(x.reshape(batch * time, *x.shape[2:]), folded, training)
-        return map_leaves(lambda rows: rows.reshape(batch, time, *rows.shape[1:]), result)
+        result, extra = run(x.reshape(batch * time, *x.shape[2:]), self._options(folded, training))
+        return map_leaves(lambda rows: rows.reshape(batch, time, *rows.shape[1:]), result), [extra]
 
-    def _apply(self, x: np.ndarray, mask: np.ndarray | None, training: Any) -> Any:
-        options: dict[str, Any] = {"training": training}
-        if mask is not None and self.layer._takes_mask:
-            options["mask"] = mask
-        return self.layer(x, **options)
+    def _options(self, mask: np.ndarray | None, training: Any) -> dict[str, Any]:
+        """Return what the layer inside is called with beside its input."""
+        options = {"training": training} if self.layer._takes_training else {}
+        return options if mask is None or not self.layer._takes_mask else options | {"mask": mask}
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the shape of the layer's output with the time axis in second place."""
@@ -122,3 +154,7 @@ def _stacked(steps: list[Any]) -> Any:
     if isinstance(steps[0], (list, tuple)):
         return type(steps[0])(_stacked(list(inner)) for inner in zip(*steps, strict=True))
     return np.stack(steps, axis=1)
+
+
+def _map_arrays(function: Callable[[np.ndarray], np.ndarray], cotangents: Any) -> Any:
+    return map_leaves(lambda leaf: None if leaf is None else function(leaf), cotangents)

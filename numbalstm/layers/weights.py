@@ -8,6 +8,7 @@ import numpy as np
 
 from numbalstm import checks, dtypes
 from numbalstm.initializers.base import FromArray
+from numbalstm.layers.symbolic import leaves
 from numbalstm.parameters import Weight
 
 
@@ -72,11 +73,14 @@ class WeightHolder:
     built: bool
     name: str
     policy: dtypes.Policy
+    generation: str
+    activity_regularizer: Callable[[Any], float] | None
 
     def init_weights(self, trainable: bool) -> None:
         """Start without weights; the constructor calls this."""
         self._trainable = bool(trainable)
         self._own_weights: list[Weight] = []
+        self._activity_losses: list[float] = []
 
     def add_weight(
         self,
@@ -146,6 +150,19 @@ class WeightHolder:
         for layer in self.sublayers:
             yield from layer.owned_weights()
 
+    def weight_paths(self) -> list[str]:
+        """Return a name for each of `weights`; that of a layer inside has the layer's name before it."""
+        paths: dict[int, str] = {}
+        for path, weight in self._paths():
+            paths.setdefault(id(weight), path)
+        return list(paths.values())
+
+    def _paths(self) -> Iterator[tuple[str, Weight]]:
+        for weight in self._own_weights:
+            yield weight.name, weight
+        for layer in self.sublayers:
+            yield from ((f"{layer.name}/{path}", weight) for path, weight in layer._paths())
+
     @property
     def weights(self) -> list[Weight]:
         """All variables: the layer's own, then those of the layers inside, each once."""
@@ -211,6 +228,46 @@ class WeightHolder:
 
     def on_weights_changed(self) -> None:
         """Drop what the layer derived from its weights; called after they are replaced."""
+
+    def apply_constraints(self) -> None:
+        """Replace the value of each trainable weight that has a constraint by the constrained value."""
+        trainable = {id(weight) for weight in self.trainable_weights}
+        for layer, weight in self.owned_weights():
+            if weight.constraint is not None and id(weight) in trainable:
+                weight.value = layer.policy.to_variable(weight.constraint(weight.value))
+        self.weights_changed()
+
+    # Losses
+
+    @property
+    def losses(self) -> list[float]:
+        """Penalties of regularizers: on what the latest call returned, then on the weights as they are now.
+
+        An activity regularizer counts once for each returned array, divided by the array's first size.  Weights that
+        are not trainable do not count; in generations "keras2" and "v1" they do.
+        """
+        trainable = {id(weight) for weight in self.trainable_weights}
+        owners = {id(weight): (layer, weight) for layer, weight in self.owned_weights()}
+        return self._collected_losses() + [
+            float(weight.regularizer(weight.value))
+            for layer, weight in owners.values()
+            if weight.regularizer is not None and (id(weight) in trainable or layer.generation != "keras3")
+        ]
+
+    def _collected_losses(self) -> list[float]:
+        layers = list({id(layer): layer for layer in self.sublayers}.values())
+        return self._activity_losses + [loss for layer in layers for loss in layer._collected_losses()]
+
+    def clear_losses(self) -> None:
+        """Forget the penalties of the latest call, of this layer and of all layers inside."""
+        self._activity_losses = []
+        for layer in self.sublayers:
+            layer.clear_losses()
+
+    def keep_losses(self, outputs: Any) -> None:
+        """Add the activity regularizer's penalty of each returned array to those of the present call."""
+        penalty = self.activity_regularizer
+        self._activity_losses += [float(penalty(output)) / max(len(output), 1) for output in leaves(outputs)]
 
     def count_params(self) -> int:
         """Return the number of weight elements; ValueError before the layer is built."""

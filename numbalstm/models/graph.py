@@ -3,6 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from inspect import signature
 from itertools import chain, repeat
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 
 from numbalstm.layers.base import Layer
 from numbalstm.layers.core import InputLayer
+from numbalstm.layers.gradients import LayerGradients, Pull, added, added_weights
 from numbalstm.layers.symbolic import Node, SymbolicTensor, is_symbolic, leaves, map_leaves, map_shapes
+from numbalstm.parameters import Weight
 
 
 class _Slot:
@@ -25,7 +28,7 @@ class _Slot:
 class _Step:
     """One layer call: where its arguments come from, where its results go, and which values nobody needs after it."""
 
-    __slots__ = ("args", "dead", "gives_mask", "kwargs", "layer", "outputs", "place")
+    __slots__ = ("args", "dead", "gives_mask", "kwargs", "layer", "named", "outputs", "place")
 
     def __init__(self, node: Node, slots: dict[int, int], given: set[int], generation: str, place: str) -> None:
         def slot(leaf: Any) -> Any:
@@ -34,10 +37,25 @@ class _Step:
         self.layer = node.layer
         self.args = tuple(map_leaves(slot, argument) for argument in node.args)
         self.kwargs = {name: map_leaves(slot, argument) for name, argument in node.kwargs.items()}
+        names = signature(node.layer.call).parameters
+        self.named = dict(zip(names, self.args, strict=False)) | self.kwargs
         self.outputs = [slots[id(tensor)] if id(tensor) not in given else None for tensor in node.outputs]
         self.dead: list[int] = []
         self.place = place
         self.gives_mask = _gives_mask(node, generation)
+
+    def differentiable(self, gradients: LayerGradients) -> list[tuple[Any, Any]]:
+        """Return the arguments that may have a gradient, each with it."""
+        named = self.named
+        return [
+            (self.args[0], gradients.inputs),
+            (named.get("initial_state", named.get("states")), gradients.initial_state),
+            (named.get("constants"), gradients.constants),
+        ]
+
+
+Tape = list[tuple[_Step, Any, Pull]]
+"""What each call of a run leaves for the way back: the step, the nesting of its outputs, its pull."""
 
 
 class Graph:
@@ -98,7 +116,9 @@ class Graph:
             kept |= used
         return steps
 
-    def run(self, arrays: Sequence[Any], masks: Sequence[Any], training: bool | None) -> tuple[list[Any], list[Any]]:
+    def run(
+        self, arrays: Sequence[Any], masks: Sequence[Any], training: bool | None, tape: Tape | None = None
+    ) -> tuple[list[Any], list[Any]]:
         """Compute the outputs.
 
         Parameters
@@ -107,6 +127,8 @@ class Graph:
             For each input its array, and its mask or None.
         training : bool or None
             For the layers that heed it; None leaves each layer's own default.
+        tape : list, optional
+            Receives what `pull` needs.
 
         Returns
         -------
@@ -123,12 +145,12 @@ class Graph:
         known: list[Any] = [None] * self._size
         values[: len(self.inputs)], known[: len(self.inputs)] = arrays, masks
         for step in self._steps:
-            self._call(step, values, known, training)
+            self._call(step, values, known, training, tape)
             for slot in step.dead:
                 values[slot] = known[slot] = None
         return [values[slot] for slot in self._ends], [known[slot] for slot in self._ends]
 
-    def _call(self, step: _Step, values: list, known: list, training: bool | None) -> None:
+    def _call(self, step: _Step, values: list, known: list, training: bool | None, tape: Tape | None) -> None:
         layer, source = step.layer, step.args[0]
         if type(source) is _Slot:
             mask = known[source.index]
@@ -140,14 +162,17 @@ class Graph:
         if training is not None and layer._takes_training:
             fixed = self.generation != "keras3" and kwargs.get("training") is not None
             kwargs["training"] = kwargs["training"] if fixed else training
+        call = layer.call_with_mask if tape is None else layer.vjp_with_mask
         try:
-            outputs, masks = layer.call_with_mask(
+            outputs, masks, *pull = call(
                 _filled(source, values), mask, *arguments, gives_mask=step.gives_mask, **kwargs
             )
         except (TypeError, ValueError, NotImplementedError) as error:
             raise _placed(error, step) from error
         if mask is not None and self.generation == "keras3" and not layer.supports_mask:
             _warn_of_lost_mask(step)
+        if tape is not None:
+            tape.append((step, map_leaves(lambda _: None, outputs), pull[0]))
         if type(outputs) is np.ndarray and len(step.outputs) == 1 and not isinstance(masks, list):
             outputs, masks = (outputs,), (masks,)
         else:
@@ -155,6 +180,37 @@ class Graph:
         for slot, value, output_mask in zip(step.outputs, outputs, masks, strict=False):
             if slot is not None:
                 values[slot], known[slot] = value, output_mask
+
+    def pull(self, tape: Tape, cotangents: Sequence[Any], regularize: bool) -> tuple[list[Any], dict[Weight, Any]]:
+        """Take the outputs' cotangents back through a run.
+
+        Parameters
+        ----------
+        tape : list
+            Filled by `run`.
+        cotangents : sequence of array or None
+            For each output.
+        regularize : bool
+            Whether the gradients of activity regularizers are added.
+
+        Returns
+        -------
+        inputs : list of array or None
+            For each input.
+        weights : dict
+        """
+        found: list[Any] = [None] * self._size
+        for slot, cotangent in zip(self._ends, cotangents, strict=True):
+            found[slot] = added(found[slot], cotangent)
+        weights: dict[Weight, Any] = {}
+        for step, outputs, pull in reversed(tape):
+            slots = iter(step.outputs)
+            nested = map_leaves(lambda _, slots=slots: _taken(found, next(slots, None)), outputs)
+            gradients = pull(nested, regularize)
+            weights = added_weights(weights, gradients.weights)
+            for argument, gradient in step.differentiable(gradients):
+                _add_to_slots(found, argument, gradient)
+        return found[: len(self.inputs)], weights
 
     def shapes(self, shapes: Sequence[Any]) -> list[Any]:
         """Return the outputs' shapes for inputs of these shapes."""
@@ -168,6 +224,26 @@ class Graph:
                 if slot is not None:
                     known[slot] = shape
         return [known[slot].shape for slot in self._ends]
+
+
+def _taken(found: list, slot: int | None) -> Any:
+    """Return the cotangent that has come to a value, all of whose uses are done, and drop it."""
+    if slot is None:
+        return None
+    cotangent, found[slot] = found[slot], None
+    return cotangent
+
+
+def _add_to_slots(found: list, argument: Any, gradient: Any) -> None:
+    """Add an argument's gradient, nested as the argument, to the cotangents of the values it was made of."""
+    if gradient is None:
+        return
+    if type(argument) is _Slot:
+        found[argument.index] = added(found[argument.index], gradient)
+    elif isinstance(argument, (list, tuple, dict)):
+        keys = argument if isinstance(argument, dict) else range(len(argument))
+        for key in keys:
+            _add_to_slots(found, argument[key], gradient[key])
 
 
 class _Shape:

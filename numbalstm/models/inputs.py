@@ -54,6 +54,20 @@ def _by_name(place: str, given: Mapping[str, Any], names: Sequence[str]) -> list
     return [given[name] for name in names]
 
 
+def nested_as(given: Any, gradients: Sequence[np.ndarray | None], names: Sequence[str]) -> Any:
+    """Return gradients, one for each input, nested and shaped as what `in_order` and `as_input` took."""
+    if isinstance(given, Mapping):
+        by_name = dict(zip(names, gradients, strict=True))
+        return {name: _shaped_as(array, by_name[name]) for name, array in given.items()}
+    if isinstance(given, (list, tuple)) and len(given) == len(gradients) and any(hasattr(a, "shape") for a in given):
+        return [_shaped_as(*pair) for pair in zip(given, gradients, strict=True)]
+    return _shaped_as(given, gradients[0])
+
+
+def _shaped_as(given: Any, gradient: np.ndarray | None) -> np.ndarray | None:
+    return None if gradient is None else gradient.reshape(np.shape(given))
+
+
 def as_input(place: str, name: str, given: Any, tensor: SymbolicTensor, checks_sizes: bool) -> np.ndarray:
     """Return what was given for one input as an array of its type and number of axes.
 

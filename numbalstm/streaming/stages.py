@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbalstm.backends import cpu, hardware, parallel, reference
+from numbalstm.backends.cells import SIGMOID, TANH
 from numbalstm.backends.dense import DenseWeights
-from numbalstm.backends.interface import Request, SlowPathWarning
+from numbalstm.backends.interface import PLAIN, Request, SlowPathWarning
 from numbalstm.backends.stream import DenseSteps, Steps
 from numbalstm.dtypes import Policy
 from numbalstm.functional import caller_level, lstm_forward
 
-DEFAULT_CODES = (cpu.TANH, cpu.SIGMOID)
+DEFAULT_CODES = (TANH, SIGMOID)
 LINEAR = 0
 
 
@@ -24,7 +25,7 @@ class Recurrent(NamedTuple):
     Attributes
     ----------
     source : object
-        Has ``parameters``, ``activation``, ``recurrent_activation``, ``weights`` and ``place``.
+        Has ``parameters``, ``activation``, ``recurrent_activation``, ``variant_for``, ``weights`` and ``place``.
     before : tuple of Policy
         Whose `to_compute` the input passes.
     after : Policy or None
@@ -180,9 +181,10 @@ class ReferenceStage:
             SlowPathWarning,
             stacklevel=caller_level(),
         )
-        self.shape = (source.units,)
+        parameters = source.parameters
+        self.shape = (parameters.output_size,)
         self.dtype = _output_type(part)
-        self.widths = [source.units] * 2
+        self.widths = [parameters.output_size, parameters.units]
         self._states = self.tables(rows)
         self.watched: list[tuple[Any, Any]] = []
 
@@ -347,11 +349,17 @@ def _output_type(part: Recurrent) -> np.dtype:
 
 def _request(source: Any, x: Any, state: Any) -> Request:
     activations = (source.activation, source.recurrent_activation)
-    return Request(x, source.parameters, state, None, *activations, True, False, False, None, None, None)
+    plain = Request(x, source.parameters, state, None, *activations, True, False, False, None, None, None)
+    return plain._replace(variant=source.variant_for(x, False) or PLAIN)
 
 
 def _unsupported(part: Recurrent) -> str | None:
-    return cpu.unsupported(_request(part.source, None, None))
+    parameters = part.source.parameters
+    request = _request(part.source, None, None)
+    extra = (parameters.peephole_kernel, parameters.projection_kernel, parameters.norm)
+    if request.variant is not PLAIN or any(one is not None for one in extra):
+        return "variants of the LSTM step by step"
+    return cpu.unsupported(request)
 
 
 def _watched(sources: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -265,3 +265,15 @@ def test_public_names_resolve(name):
 def test_an_unknown_public_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'LTSM'"):
         nl.LTSM  # noqa: B018
+
+
+@pytest.mark.parametrize("number", [np.int64, np.int32, np.uint8])
+def test_numpy_sizes_build_as_pythons_do(number):
+    layer = nl.LSTM(2)
+    layer.build((None, number(5), number(3)))
+    assert layer.build_shape == (None, 5, 3)
+    assert [type(size) for size in layer.build_shape[1:]] == [int, int]
+    assert [weight.shape for weight in layer.weights] == [(3, 8), (2, 8), (8,)]
+    several = nl.Concatenate()
+    several.build([(None, number(5)), (None, number(3))])
+    assert several.build_shape == [(None, 5), (None, 3)]

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from support.golden import CASES, assert_close, cases, load
+from support.differences import Fixed
+from support.golden import CASES, assert_close, assert_gradients, cases, load
 
 from numbalstm import constraints, initializers, regularizers
 from numbalstm.functional import lstm_forward
@@ -10,6 +11,7 @@ from numbalstm.layers.base import Layer
 from numbalstm.layers.bidirectional import Bidirectional
 from numbalstm.layers.cell import LSTMCell
 from numbalstm.layers.core import Dense
+from numbalstm.layers.gradients import LayerGradients
 from numbalstm.layers.lstm import LSTM
 from numbalstm.layers.rnn import RNN
 from numbalstm.layers.time_distributed import TimeDistributed
@@ -96,11 +98,15 @@ def test_bidirectional(name):
     )
     states = ["fw_h", "fw_c", "bw_h", "bw_c"]
     start = [arrays[f"{state}0"] for state in states] if "fw_h0" in arrays else None
-    returned = as_list(layer(arrays["x"], mask=arrays.get("mask"), initial_state=start))
+    given = {"mask": arrays.get("mask"), "initial_state": start}
+    returned = as_list(layer(arrays["x"], **given))
     names = ["out_fw", "out_bw"] if case["merge_mode"] is None else ["out"]
     names += states if case["config"].get("return_state") else []
     for output, key in zip(returned, names, strict=True):
         assert_close(case, output, arrays[key])
+    graded = [f"{direction}_{weight}" for direction in ("fw", "bw") for weight in WEIGHTS]
+    starts = [f"{state}0" for state in states] if start else []
+    assert_gradients(case, arrays, layer, names, arrays["x"], states=starts, weights=graded, **given)
 
 
 @pytest.mark.parametrize("name", cases("stacked"))
@@ -112,8 +118,14 @@ def test_stacked_cells(name):
     start = None
     if "cell0_h0" in arrays:
         start = [[arrays[f"cell{i}_h0"], arrays[f"cell{i}_c0"]] for i in range(count)]
-    returned = as_list(layer(arrays["x"], mask=arrays.get("mask"), initial_state=start))
+    given = {"mask": arrays.get("mask"), "initial_state": start}
+    returned = as_list(layer(arrays["x"], **given))
     assert_close(case, returned[0], arrays["out"])
+    states = [f"cell{i}_{state}" for i in range(count) for state in ("h", "c")]
+    names = ["out", *states] if layer.return_state else ["out"]
+    graded = [f"cell{i}_{weight}" for i in range(count) for weight in WEIGHTS]
+    starts = [f"{state}0" for state in states] if start else []
+    assert_gradients(case, arrays, layer, names, arrays["x"], states=starts, weights=graded, **given)
     if case["config"].get("return_state"):
         for i, (h, c) in enumerate(returned[1:]):
             assert_close(case, h, arrays[f"cell{i}_h"])
@@ -127,6 +139,8 @@ def test_cell(name):
     output, (h, c) = cell(arrays["x"], [arrays["h0"], arrays["c0"]])
     for found, key in ((output, "out"), (h, "h"), (c, "c")):
         assert_close(case, found, arrays[key])
+    start = [arrays["h0"], arrays["c0"]]
+    assert_gradients(case, arrays, cell, ["out", "h", "c"], arrays["x"], start, states=["h0", "c0"], weights=WEIGHTS)
 
 
 @pytest.mark.parametrize("name", cases("time_distributed"))
@@ -134,6 +148,7 @@ def test_time_distributed(name):
     case, arrays = load(name)
     layer = TimeDistributed(Dense(**case["config"], dtype=case["dtype"]), weights=[arrays["kernel"], arrays["bias"]])
     assert_close(case, layer(arrays["x"]), arrays["out"])
+    assert_gradients(case, arrays, layer, ["out"], arrays["x"], weights=["kernel", "bias"])
 
 
 class ConstantCell(Layer):
@@ -148,9 +163,21 @@ class ConstantCell(Layer):
         self.made = [self.add_weight(name, shape, initializers.get("zeros")) for name, shape in shapes.items()]
 
     def call(self, inputs, states, constants):
-        kernel, recurrent_kernel, const_kernel = (weight.value for weight in self.made)
-        h = np.tanh(inputs @ kernel + states[0] @ recurrent_kernel + constants[0] @ const_kernel)
-        return h, [h]
+        return self._vjp(inputs, states, constants)[0]
+
+    def _vjp(self, inputs, states, constants):
+        operands = (inputs, states[0], constants[0])
+        values = [weight.value for weight in self.made]
+        h = np.tanh(sum(a @ w for a, w in zip(operands, values, strict=True)))
+
+        def pull(cotangents, regularize):
+            dy, (dh,) = cotangents
+            dz = sum(d for d in (dy, dh) if d is not None) * (1.0 - h * h)
+            dx, d_state, d_constant = (dz @ w.T for w in values)
+            weights = {weight: a.T @ dz for weight, a in zip(self.made, operands, strict=True)}
+            return LayerGradients(dx, [d_state], [d_constant], weights)
+
+        return (h, [h]), pull
 
 
 @pytest.mark.parametrize("name", cases("rnn_constants"))
@@ -159,7 +186,11 @@ def test_rnn_constants(name):
     cell = ConstantCell(case["config"]["units"], dtype=case["dtype"])
     values = [arrays[key] for key in ("kernel", "recurrent_kernel", "const_kernel")]
     layer = RNN(cell, return_sequences=case["config"]["return_sequences"], weights=values, generation="keras2")
-    assert_close(case, layer(arrays["x"], constants=[arrays["const"]]), arrays["out"])
+    given = {"constants": [arrays["const"]]}
+    assert_close(case, layer(arrays["x"], **given), arrays["out"])
+    names = ["kernel", "recurrent_kernel", "const_kernel"]
+    checked = Fixed(layer, **given)
+    assert_gradients(case, arrays, checked, ["out"], arrays["x"], constants=["const"], weights=names)
 
 
 @pytest.mark.parametrize("name", cases("peephole"))

@@ -115,10 +115,35 @@ def test_batch_normalization_by_hand(rng):
     for b, f, t in np.ndindex(2, 3, 4):
         gamma, beta, mean, variance = (value[f] for value in values)
         assert abs(y[b, f, t] - ((x[b, f, t] - mean) / math.sqrt(variance + 0.25) * gamma + beta)) < 1e-13
-    with pytest.raises(NotImplementedError, match="training=True is not supported"):
-        layer(x, training=True)
     layer.trainable = False
     np.testing.assert_array_equal(layer(x, training=True), y)
+
+
+def test_batch_normalization_in_training_by_hand(rng):
+    layer = nl.BatchNormalization(axis=1, epsilon=0.25, momentum=0.75, dtype="float64")
+    x = sample(rng, 2, 3, 4)
+    layer.build(x.shape)
+    values = [sample(rng, 3), sample(rng, 3), sample(rng, 3), np.abs(sample(rng, 3))]
+    layer.set_weights(values)
+    y = layer(x, training=True)
+    for f in range(3):
+        mean = math.fsum(x[:, f].ravel()) / 8
+        variance = math.fsum((value - mean) ** 2 for value in x[:, f].ravel()) / 8
+        expected = (x[:, f] - mean) / math.sqrt(variance + 0.25) * values[0][f] + values[1][f]
+        np.testing.assert_allclose(y[:, f], expected, rtol=1e-13, atol=1e-13)
+        assert abs(layer.moving_mean.value[f] - (0.75 * values[2][f] + 0.25 * mean)) < 1e-15
+        assert abs(layer.moving_variance.value[f] - (0.75 * values[3][f] + 0.25 * variance)) < 1e-15
+
+
+def test_an_empty_batch_leaves_the_collected_statistics():
+    layer = nl.BatchNormalization()
+    assert layer(np.zeros((0, 3)), training=True).shape == (0, 3)
+    np.testing.assert_array_equal(layer.get_weights()[2:], [np.zeros(3), np.ones(3)])
+
+
+def test_batch_normalization_refuses_a_mask_of_another_shape(rng):
+    with pytest.raises(ValueError, match=r"mask must have shape \(2, 4\), got \(2, 3\)"):
+        nl.BatchNormalization()(sample(rng, 2, 4, 3), training=True, mask=np.ones((2, 3), bool))
 
 
 @pytest.mark.parametrize("layer", [nl.LayerNormalization(axis=3), nl.BatchNormalization(axis=-4)])

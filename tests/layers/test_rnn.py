@@ -196,6 +196,15 @@ def test_masked_content_does_not_matter_step_by_step(rng):
         assert np.array_equal(rnn(dirty, mask=mask), rnn(x, mask=mask))
 
 
+@pytest.mark.parametrize("stack", [False, True])
+def test_plain_cells_run_on_the_sequence_kernels(rng, monkeypatch, stack):
+    layer = RNN(cells(4, 2) if stack else cells(4)[0], return_sequences=True)
+    monkeypatch.setattr(LSTMCell, "_step", None)  # no step can be run alone
+    y, pullback = layer.vjp(rng.normal(size=(3, 5, 2)))
+    assert pullback(np.ones_like(y)).inputs.shape == (3, 5, 2)
+    assert layer(rng.normal(size=(3, 5, 2))).shape == y.shape
+
+
 def test_a_stack_of_one_cell_nests_its_states(rng):
     single = randomise(rng, RNN(cells(5), return_state=True))
     out, states = single(rng.normal(size=(4, 6, 3)))
