@@ -12,7 +12,7 @@ def require(module: str, extra: str) -> ModuleType:
     module : str
         Name of the module, for example ``"matplotlib"``.
     extra : str
-        The extra of numbalstm that installs it: ``"cli"`` or ``"plot"``.
+        The extra of numbalstm that installs it: ``"cli"``, ``"plot"`` or ``"sklearn"``.
 
     Returns
     -------

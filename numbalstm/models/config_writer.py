@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from numbalstm import dtypes
 from numbalstm.layers.base import Layer, Node
 from numbalstm.layers.operations import Operation
 from numbalstm.layers.symbolic import SymbolicTensor, map_leaves
@@ -28,9 +29,22 @@ def get_config(model: Any) -> dict[str, Any]:
         config["layers"].append(serialize(layer) | {"name": layer.name, "inbound_nodes": nodes})
     config["input_layers"] = map_leaves(end, model.input)
     config["output_layers"] = map_leaves(end, model.output)
-    if model.generation != "keras3":
-        config["generation"] = model.generation
-    return config
+    return of_generation(config, model.generation)
+
+
+def of_generation(config: dict[str, Any], generation: str) -> dict[str, Any]:
+    """Return a model's config with its generation, and with dtypes as that writes them, where it is not Keras 3."""
+    return config if generation == "keras3" else _with_dtype_names(config) | {"generation": generation}
+
+
+def _with_dtype_names(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)([_with_dtype_names(item) for item in value])
+    if not isinstance(value, Mapping):
+        return value
+    if value.get("class_name") == "DTypePolicy":
+        return dtypes.serialize(dtypes.policy(value), "keras2")
+    return {key: _with_dtype_names(item) for key, item in value.items()}
 
 
 def serialize(layer: Layer) -> dict[str, Any]:

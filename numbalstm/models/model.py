@@ -6,140 +6,22 @@ from typing import Any
 import numpy as np
 
 from numbalstm import checks
-from numbalstm.layers.base import GENERATIONS, Layer, register_layer, unique_name
+from numbalstm.layers.base import Layer, register_layer, unique_name
+from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.streams import source_of_graph
-from numbalstm.layers.symbolic import SymbolicTensor, leaves, map_leaves
+from numbalstm.layers.symbolic import SymbolicTensor, leaves
 from numbalstm.models import config_reader, config_writer, prediction
-from numbalstm.models.graph import Graph
-from numbalstm.models.inputs import as_input, in_order
+from numbalstm.models.graph import Tape
+from numbalstm.models.inputs import as_input, in_order, nested_as
+from numbalstm.models.structure import GraphLayer
 from numbalstm.models.summary import print_summary
+from numbalstm.models.training import Trainer
 from numbalstm.streaming import Stream
 from numbalstm.streaming.stages import Source
 
 
-class BaseModel(Layer):
-    """What `Model` and `Sequential` share.
-
-    Parameters
-    ----------
-    name : str, optional
-    trainable : bool, default True
-    generation : {"keras3", "keras2", "v1"}, default "keras3"
-        Whose rules masks and fixed `training` arguments follow inside the graph, see `numbalstm.models.graph.Graph`.
-    **kwargs
-        As for `Layer`.
-    """
-
-    supports_mask = True
-
-    def __init__(
-        self, name: str | None = None, trainable: bool = True, generation: str = "keras3", **kwargs: Any
-    ) -> None:
-        super().__init__(name=name, trainable=trainable, **kwargs)
-        self.generation = checks.one_of(type(self).__name__, "generation", generation, GENERATIONS)
-        self._graph: Graph | None = None
-        self._input_structure: Any = None
-        self._output_structure: Any = None
-        self._checks_sizes = True
-
-    def _set_graph(self, inputs: Any, outputs: Any) -> None:
-        """Take the graph between two structures of symbolic tensors."""
-        flat_inputs, flat_outputs = list(leaves(inputs)), list(leaves(outputs))
-        for role, tensors in (("inputs", flat_inputs), ("outputs", flat_outputs)):
-            if not tensors:
-                raise ValueError(f"{self.place}: {role} must not be empty.")
-            for tensor in tensors:
-                if not isinstance(tensor, SymbolicTensor):
-                    raise TypeError(f"{self.place}: {role} must be symbolic tensors, got {checks.describe(tensor)}.")
-        if len({id(tensor) for tensor in flat_inputs}) != len(flat_inputs):
-            raise ValueError(f"{self.place}: an input is given twice.")
-        self._graph = Graph(self.place, flat_inputs, flat_outputs, self.generation)
-        self._input_structure, self._output_structure = inputs, outputs
-        self._input_names, self._output_names = _names(flat_inputs, inputs), _names(flat_outputs, outputs)
-
-    @property
-    def graph(self) -> Graph:
-        """The graph; ValueError when the model is not built yet."""
-        if self._graph is None:
-            raise ValueError(f"{self.place}: is not built yet. Call it on arrays, or build(input_shape), first.")
-        return self._graph
-
-    # What is inside
-
-    @property
-    def layers(self) -> list[Layer]:
-        """The layers, array functions left out."""
-        return [layer for layer in self.graph.layers if not layer.is_operation]
-
-    @property
-    def sublayers(self) -> Sequence[Layer]:
-        """The layers, for their weights."""
-        return self.layers
-
-    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
-        """Return one layer.
-
-        Parameters
-        ----------
-        name : str, optional
-        index : int, optional
-            Position in `layers`.  One of the two must be given.
-
-        Raises
-        ------
-        ValueError
-            When there is no such layer; the message lists the names.
-        """
-        if (name is None) == (index is None):
-            raise ValueError(f"{self.place}: get_layer needs either a name or an index.")
-        if index is not None:
-            if not -len(self.layers) <= index < len(self.layers):
-                raise ValueError(f"{self.place}: has {len(self.layers)} layers, so none at index {index}.")
-            return self.layers[index]
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise checks.unknown(self.place, "layer", name, [layer.name for layer in self.layers])
-
-    @property
-    def inputs(self) -> list[SymbolicTensor]:
-        """The symbolic inputs."""
-        return self.graph.inputs
-
-    @property
-    def outputs(self) -> list[SymbolicTensor]:
-        """The symbolic outputs."""
-        return self.graph.outputs
-
-    @property
-    def input(self) -> Any:
-        """The symbolic inputs as the model was made with them: one, a list or a dict."""
-        return _single(self.graph and self._input_structure)
-
-    @property
-    def output(self) -> Any:
-        """The symbolic outputs as the model was made with them: one, a list or a dict."""
-        return _single(self.graph and self._output_structure)
-
-    @property
-    def input_shape(self) -> Any:
-        """Shape of the input, or shapes nested as `input`."""
-        return map_leaves(lambda tensor: tensor.shape, self.input)
-
-    @property
-    def output_shape(self) -> Any:
-        """Shape of the output, or shapes nested as `output`."""
-        return map_leaves(lambda tensor: tensor.shape, self.output)
-
-    @property
-    def input_names(self) -> list[str]:
-        """A name for each input: its key when the inputs are a dict, else its layer's name."""
-        return list(self._input_names if self.graph else ())
-
-    @property
-    def output_names(self) -> list[str]:
-        """A name for each output: its key, or its layer's name; ``name:1``, ... for a layer's further outputs."""
-        return list(self._output_names if self.graph else ())
+class BaseModel(GraphLayer, Trainer):
+    """What `Model` and `Sequential` share; the parameters are those of `GraphLayer`."""
 
     # Calls
 
@@ -170,7 +52,34 @@ class BaseModel(Layer):
         self, inputs: Any, mask: Any, /, *, gives_mask: bool = True, training: bool | None = None, **kwargs: Any
     ) -> tuple[Any, Any]:
         """Return the outputs and, flat, their masks."""
-        mask = kwargs.get("mask") if kwargs.get("mask") is not None else mask if gives_mask else None
+        return self._run_graph(inputs, self._given_mask(mask, gives_mask, kwargs), training)
+
+    def vjp_with_mask(
+        self, inputs: Any, mask: Any, /, *, gives_mask: bool = True, training: bool | None = None, **kwargs: Any
+    ) -> tuple[Any, Any, Pull]:
+        """Return the outputs and, flat, their masks, and the pull."""
+        tape: Tape = []
+        mask = self._given_mask(mask, gives_mask, kwargs)
+        outputs, masks = self._run_graph(inputs, mask, training, tape)
+
+        def pull(cotangents: Any, regularize: bool) -> LayerGradients:
+            found, weights = self.graph.pull(tape, list(leaves(cotangents)), regularize)
+            return LayerGradients(nested_as(inputs, found, self._input_names), weights=weights)
+
+        return outputs, masks, pull
+
+    @staticmethod
+    def _given_mask(mask: Any, gives_mask: bool, kwargs: dict[str, Any]) -> Any:
+        return kwargs["mask"] if kwargs.get("mask") is not None else mask if gives_mask else None
+
+    def _vjp(self, inputs: Any, training: bool | None = None, mask: Any = None) -> tuple[Any, Pull]:
+        outputs, _, pull = self.vjp_with_mask(inputs, mask, training=training)
+        return outputs, pull
+
+    def _cotangent(self, cotangent: Any) -> Any:
+        return cotangent  # each layer takes it in its own type
+
+    def _run_graph(self, inputs: Any, mask: Any, training: bool | None, tape: Tape | None = None) -> tuple[Any, Any]:
         if not self.built:
             self.build(self.shapes_of(inputs))
         graph, names = self.graph, self._input_names
@@ -180,13 +89,8 @@ class BaseModel(Layer):
             for name, array, tensor in zip(names, given, graph.inputs, strict=True)
         ]
         masks = [None] * len(arrays) if mask is None else in_order(self.place, mask, graph.inputs, names)
-        results, result_masks = graph.run(arrays, masks, training)
+        results, result_masks = graph.run(arrays, masks, training, tape)
         return self._nested(results), result_masks
-
-    def _nested(self, flat: Sequence[Any]) -> Any:
-        """Return one value for each output, nested as the outputs are."""
-        values = iter(flat)
-        return _single(map_leaves(lambda _: next(values), self._output_structure))
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the outputs' shapes, nested as the outputs are, for inputs of some shapes."""
@@ -201,7 +105,7 @@ class BaseModel(Layer):
         self,
         x: Any,
         batch_size: int | None = None,
-        verbose: int = 0,
+        verbose: int | str = 0,
         *,
         progress: Callable[[int, int], None] | None = None,
         out: Any = None,
@@ -215,8 +119,8 @@ class BaseModel(Layer):
         batch_size : int, optional
             Samples per block.  None: 32, or the batch size that the model was made for.  It decides about memory and
             speed: no sample's result depends on the others, but for the last bit of the products in Dense layers.
-        verbose : {0, 1}, default 0
-            1 writes the progress to the error stream.
+        verbose : {0, 1, 2, "auto"}, default 0
+            1 writes the progress to the error stream, 2 only its end; "auto" is 1 on a terminal, else 0.
         progress : callable, optional
             ``progress(done, total)`` after each block, in samples.
         out : array, list or dict of arrays, nested as the outputs, optional
@@ -367,23 +271,6 @@ class Model(BaseModel):
         """
         inputs, outputs, options = config_reader.read(config)
         return cls(inputs, outputs, **options)
-
-
-def _single(structure: Any) -> Any:
-    """Return the item of a list of one, as Keras does."""
-    return structure[0] if isinstance(structure, (list, tuple)) and len(structure) == 1 else structure
-
-
-def _names(tensors: Sequence[SymbolicTensor], structure: Any) -> list[str]:
-    if isinstance(structure, Mapping) and len(structure) == len(tensors):
-        return list(structure)
-    seen: set[str] = set()
-    names = []
-    for tensor in tensors:
-        name = tensor.name if tensor.name not in seen else f"{tensor.name}:{tensor.index}"
-        seen.add(name)
-        names.append(name)
-    return names
 
 
 def _stateful_layers(layer: Layer) -> Iterator[Any]:

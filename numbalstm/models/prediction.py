@@ -8,30 +8,29 @@ import numpy as np
 
 from numbalstm import checks
 from numbalstm.backends.arguments import as_array
-from numbalstm.layers.symbolic import is_shape, leaves
+from numbalstm.layers.symbolic import leaves
+from numbalstm.models import batches
 from numbalstm.models.inputs import in_order
-
-DEFAULT_BATCH = 32
 
 
 def predict(
     model: Any,
     x: Any,
     batch_size: int | None,
-    verbose: int,
+    verbose: int | str,
     progress: Callable[[int, int], None] | None,
     out: Any,
 ) -> Any:
     """Compute a model's outputs, see `numbalstm.models.model.BaseModel.predict`."""
-    if not model.built:
-        shape = model.shapes_of(x)
-        model.build((min(batch_size or DEFAULT_BATCH, shape[0]), *shape[1:]) if shape and is_shape(shape) else shape)
+    batches.build(model, x, batch_size or batches.DEFAULT_BATCH)
     names = model.input_names
     given = in_order(model.place, x, model.inputs, names)
     arrays = [as_array(model.place, f"input {name!r}", item) for name, item in zip(names, given, strict=True)]
     total = _samples(model, arrays)
-    size = _block_size(model, batch_size, total)
-    checks.one_of(model.place, "verbose", verbose, (0, 1, False, True))
+    _check_outputs(model)
+    size = batches.batch_size(model, batch_size, total)
+    verbose = checks.one_of(model.place, "verbose", verbose, ("auto", 0, 1, 2, False, True))
+    verbose = sys.stderr.isatty() if verbose == "auto" else verbose
     results = None if out is None else _given(model, out, total)
     # No samples make one empty block, which tells the outputs' shapes.
     for start in range(0, max(total, 1), size):
@@ -44,7 +43,7 @@ def predict(
         done = min(start + size, total)
         if progress is not None:
             progress(done, total)
-        if verbose:
+        if verbose == 1 or (verbose == 2 and done == total):
             sys.stderr.write(f"\r{done}/{total}" + ("\n" if done == total else ""))
     return model._nested(results) if out is None else out
 
@@ -60,18 +59,16 @@ def _samples(model: Any, arrays: list[np.ndarray]) -> int:
     return counts[0]
 
 
-def _block_size(model: Any, batch_size: int | None, total: int) -> int:
-    """Return the samples per block; a batch size that a stateful model fixes must be met by every block."""
-    batches = [tensor.shape[0] for tensor in model.inputs if tensor.shape[0] is not None and model.stateful]
-    fixed = batches[0] if batches else None
-    if batch_size is None:
-        batch_size = DEFAULT_BATCH if fixed is None else fixed
-    size = checks.positive_integer(model.place, "batch_size", batch_size)
-    if fixed is not None and size != fixed:
-        raise ValueError(f"{model.place}: is made for a batch size of {fixed}, got batch_size={size}.")
-    if fixed is not None and total % fixed:
-        raise ValueError(f"{model.place}: is made for a batch size of {fixed}, which does not divide {total} samples.")
-    return size
+def _check_outputs(model: Any) -> None:
+    """Refuse an output whose first axis is no batch, such as the states of a stack, since blocks are joined there."""
+    if any(tensor.shape[0] is not None for tensor in model.inputs):
+        return
+    for name, tensor in zip(model.output_names, model.outputs, strict=True):
+        if tensor.shape and tensor.shape[0] is not None:
+            raise ValueError(
+                f"{model.place}: predict joins blocks of samples along the first axis, but output {name!r} has shape "
+                f"{tensor.shape}. Call the model instead."
+            )
 
 
 def _given(model: Any, out: Any, total: int) -> list[np.ndarray]:

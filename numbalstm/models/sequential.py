@@ -9,7 +9,7 @@ from numbalstm.layers.core import InputLayer
 from numbalstm.layers.registry import deserialize
 from numbalstm.layers.symbolic import SymbolicTensor, is_shape
 from numbalstm.models.config_reader import MODEL_KEYS
-from numbalstm.models.config_writer import serialize
+from numbalstm.models.config_writer import of_generation, serialize
 from numbalstm.models.model import BaseModel
 
 
@@ -154,9 +154,7 @@ class Sequential(BaseModel):
         config["layers"] = [serialize(layer) for layer in (*first, *self._chain)]
         if self.built:
             config["build_input_shape"] = self.inputs[0].shape
-        if self.generation != "keras3":
-            config["generation"] = self.generation
-        return config
+        return of_generation(config, self.generation)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | list) -> "Sequential":

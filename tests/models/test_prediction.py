@@ -141,8 +141,12 @@ def test_run_by_name_in_blocks(rng, model):
 def test_verbose_writes_to_the_error_stream(rng, model, capsys):
     model.predict(data(rng), batch_size=4, verbose=1)
     assert capsys.readouterr() == ("", "\r4/7\r7/7\n")
+    model.predict(data(rng), batch_size=4, verbose=2)
+    assert capsys.readouterr() == ("", "\r7/7\n")
+    model.predict(data(rng), batch_size=4, verbose="auto")  # no terminal
+    assert capsys.readouterr() == ("", "")
     with pytest.raises(ValueError, match="verbose must be one of"):
-        model.predict(data(rng), verbose="auto")
+        model.predict(data(rng), verbose=3)
 
 
 @pytest.mark.parametrize(("given", "shape"), [((7, 5), (5, 1)), ((7, 5, 1), (5,))])

@@ -168,3 +168,25 @@ def test_a_stateful_chain_built_from_arrays(rng):
     model(x[:3])
     with pytest.raises(ValueError, match="is stateful with a batch of 3, got a batch of 2"):
         model(x[:2])
+
+
+def test_keras2_writes_names_of_dtypes():
+    inside = nl.TimeDistributed(nl.Dense(3, dtype="mixed_float16"))
+    layers = [
+        nl.Input((None, 3)),
+        nl.LSTM(4, return_sequences=True, generation="keras2"),
+        inside,
+        nl.Activation("relu"),
+    ]
+    model = nl.Sequential(layers, generation="keras2")
+    config = model.get_config()
+    half = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
+    assert [layer["config"]["dtype"] for layer in config["layers"]] == ["float32", "float32", half, "float32"]
+    assert config["layers"][2]["config"]["layer"]["config"]["dtype"] == half
+    again = nl.Sequential.from_config(config)
+    assert again.get_config() == config
+    assert again.generation == "keras2"
+    x = nl.Input((4,))
+    functional = nl.Model(x, nl.Dense(2)(x), generation="keras2").get_config()
+    assert functional["layers"][1]["config"]["dtype"] == "float32"
+    assert nl.TimeDistributed(nl.LSTM(3, generation="keras2")).get_config()["dtype"] == "float32"

@@ -1,8 +1,4 @@
-"""Figures of what happens inside an LSTM over time (needs matplotlib: the extra `plot`).
-
-Every figure is a plain `matplotlib.figure.Figure`, drawn without pyplot: no window opens, no global state changes, and
-`figure.savefig("gates.png")` works on a machine without a display.
-"""
+"""Figures of the gates and states of an LSTM over time."""
 
 from __future__ import annotations
 
@@ -10,14 +6,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from numbalstm.checks import integer
+from numbalstm.backends.interface import Trace
+from numbalstm.checks import describe, integer
 from numbalstm.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
-
-    from numbalstm.functional import Trace
 
 SATURATED = 0.1
 """A gate this close to one of its ends counts as saturated, as in Karpathy, Johnson and Li 2015, arXiv:1506.02078."""
@@ -28,14 +23,19 @@ _BELOW, _ABOVE, _MASKED = "#08265c", "#6b1d00", "#9a9a9a"
 
 class _Panel(NamedTuple):
     title: str
-    values: np.ma.MaskedArray  # (units, time)
+    values: np.ma.MaskedArray  # (samples, units, time): their mean is drawn, all of them are counted
     bounds: tuple[float, float]  # what the usual activation cannot leave
     saturated: tuple[float, float]  # below, above
     words: tuple[str, str]  # what saturation at either end is called
 
 
 def gates(
-    trace: Trace, *, sample: int | None = 0, times: Any = None, figure: Figure | SubFigure | None = None
+    trace: Trace,
+    sample: int | str = 0,
+    *,
+    units: Any = None,
+    times: Any = None,
+    figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
     """Draw the four gates of an LSTM over time, one row for each unit, with saturation in colour.
 
@@ -43,8 +43,10 @@ def gates(
     ----------
     trace : Trace
         From `LSTM.trace` or `functional.lstm_trace`: arrays (batch, time, units).
-    sample : int or None
-        Which sequence of the batch (negative: from the end); None draws the mean over the batch.
+    sample : int or "mean", default 0
+        Which sequence of the batch (negative: from the end), or the mean over the batch.
+    units : sequence of int, optional
+        Which units, from below in this order (negative: from the end).  None: all.
     times : sequence of length time, optional
         Positions on the time axis, ascending: numbers or dates.  None: 0, 1, 2, ...
     figure : Figure or SubFigure, optional
@@ -58,36 +60,47 @@ def gates(
     Raises
     ------
     IndexError
-        When the trace has no such sample.
+        When the trace has no such sample or unit.
+    TypeError
+        When `trace` is no trace, or `sample` or `units` are of the wrong kind.
     ValueError
-        When the trace is empty, or `times` does not have one entry for each step.
+        When the trace is empty, `units` are none, or `times` does not have one entry for each step.
     ImportError
         When matplotlib is not installed.
 
     Notes
     -----
+    Time runs as the layer processed it: of a layer with ``go_backwards`` the last step comes first.  A trace of a layer
+    with ``time_major`` is (time, batch, units): swap its first two axes.
+
     Gates run from blue (0.1) over white to orange (0.9); saturated ones are dark blue (shut) or dark brown (open), and
-    so is the candidate g beyond -0.9 and 0.9.  Titles give the share of saturated steps.  A gate with values that
-    sigmoid or tanh cannot have (another activation) is drawn over its own range, with no saturation marked.  Masked
-    steps are grey.
+    so is the candidate g beyond -0.9 and 0.9.  Titles give the share of saturated values, in all
+    samples for their mean.  A gate with values that sigmoid or tanh cannot have (another activation) is drawn over its
+    own range, with no saturation marked.  Masked steps are grey.
     """
     low, high = SATURATED, 1.0 - SATURATED
+    trace, rows = _picked(trace, sample, units)
     panels = [
-        _Panel(title, _pick(values, sample), (0.0, 1.0), (low, high), ("shut", "open"))
+        _Panel(title, values, (0.0, 1.0), (low, high), ("shut", "open"))
         for title, values in (("Input gate i", trace.i), ("Forget gate f", trace.f), ("Output gate o", trace.o))
     ]
-    panels.append(_Panel("Candidate g", _pick(trace.g, sample), (-1.0, 1.0), (-high, high), ("near −1", "near 1")))
-    return _draw(panels, (2, 2), times, figure)
+    panels.append(_Panel("Candidate g", trace.g, (-1.0, 1.0), (-high, high), ("near −1", "near 1")))
+    return _draw(panels, rows, (2, 2), times, figure)
 
 
 def states(
-    trace: Trace, *, sample: int | None = 0, times: Any = None, figure: Figure | SubFigure | None = None
+    trace: Trace,
+    sample: int | str = 0,
+    *,
+    units: Any = None,
+    times: Any = None,
+    figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
     """Draw the cell state and the output of an LSTM over time, one row for each unit.
 
     Parameters
     ----------
-    trace, sample, times, figure
+    trace, sample, units, times, figure
         As in `gates`.
 
     Returns
@@ -97,7 +110,7 @@ def states(
 
     Raises
     ------
-    IndexError, ValueError, ImportError
+    IndexError, TypeError, ValueError, ImportError
         As in `gates`.
 
     Notes
@@ -108,44 +121,69 @@ def states(
     high = 1.0 - SATURATED
     bend = float(np.arctanh(high))
     unbounded = (-np.inf, np.inf)
+    trace, rows = _picked(trace, sample, units)
     panels = [
-        _Panel("Cell state c", _pick(trace.c, sample), unbounded, (-bend, bend), ("tanh c near −1", "near 1")),
-        _Panel("Output h", _pick(trace.h, sample), (-1.0, 1.0), (-high, high), ("near −1", "near 1")),
+        _Panel("Cell state c", trace.c, unbounded, (-bend, bend), ("with tanh c near −1", "near 1")),
+        _Panel("Output h", trace.h, (-1.0, 1.0), (-high, high), ("near −1", "near 1")),
     ]
-    return _draw(panels, (2, 1), times, figure)
+    return _draw(panels, rows, (2, 1), times, figure)
 
 
-def _pick(values: np.ndarray, sample: int | None) -> np.ma.MaskedArray:
-    """Return one sequence, or the mean of all, as (units, time), with the NaN of masked steps masked."""
-    if 0 in values.shape:
-        raise ValueError(f"plot: the trace is empty, its arrays have shape {values.shape}.")
-    known = np.ma.masked_invalid(values)
-    if sample is None:
-        return known.mean(axis=0).T
-    sample = integer("plot", "sample", sample)
-    if not -len(known) <= sample < len(known):
-        raise IndexError(f"plot: sample must be one of the {len(known)} sequences in the trace, got {sample}.")
-    return known[sample].T
+def _picked(trace: Trace, sample: int | str, units: Any) -> tuple[Trace, np.ndarray]:
+    """Return the chosen samples, each part (samples, units, time), the NaN of masked steps masked; and the units.
+
+    A projected output, of another width than the cell, keeps all its elements.
+    """
+    if not isinstance(trace, Trace):
+        raise TypeError(f"plot: trace must be what LSTM.trace or lstm_trace returns, got {describe(trace)}.")
+    if trace.i.size == 0:
+        raise ValueError(f"plot: the trace is empty, its arrays have shape {trace.i.shape}.")
+    batch, _, width = trace.i.shape
+    rows = np.arange(width)
+    if units is not None:
+        rows = np.array([_index("unit", unit, width) for unit in units])
+        if not rows.size:
+            raise ValueError("plot: units must name at least one unit, got none.")
+        rows %= width
+    samples = slice(None) if sample == "mean" else [_index("sample", sample, batch)]
+    parts = (np.ma.masked_invalid(values[samples]).swapaxes(1, 2) for values in trace)
+    return Trace(*(part[:, rows] if part.shape[1] == width else part for part in parts)), rows
+
+
+def _index(name: str, value: Any, count: int) -> int:
+    value = integer("plot", name, value)
+    if not -count <= value < count:
+        raise IndexError(f"plot: {name} must be one of the {count} {name}s in the trace, got {value}.")
+    return value
 
 
 def _draw(
-    panels: list[_Panel], grid: tuple[int, int], times: Any, figure: Figure | SubFigure | None
+    panels: list[_Panel], rows: np.ndarray, grid: tuple[int, int], times: Any, figure: Figure | SubFigure | None
 ) -> Figure | SubFigure:
+    """Draw the panels one beside or below the other; `rows` are the numbers of the units."""
     if figure is None:
         figure = require("matplotlib.figure", "plot").Figure(figsize=(10, 6), dpi=120, layout="constrained")
-    edges, dated = _edges(times, panels[0].values.shape[1])
-    axes = figure.subplots(*grid, sharex=True, sharey=True, squeeze=False)
+    edges, dated = _edges(times, panels[0].values.shape[2])
+    axes = figure.subplots(*grid, sharex=True, squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=True):
         _heat_map(axis, panel, edges)
         if dated:
             locator = require("matplotlib.dates", "plot").AutoDateLocator(maxticks=6)
             axis.xaxis.set_major_locator(locator)
             axis.xaxis.set_major_formatter(require("matplotlib.dates", "plot").ConciseDateFormatter(locator))
-    for axis in axes[:, 0]:
-        axis.set_ylabel("unit")
+        units = panel.values.shape[1] == len(rows)
+        _number_rows(axis, rows if units else np.arange(panel.values.shape[1]))
+        if axis in axes[:, 0]:
+            axis.set_ylabel("unit" if units else "element")
     for axis in axes[-1] if not dated else ():
         axis.set_xlabel("step")
     return figure
+
+
+def _number_rows(axis: Axes, numbers: np.ndarray) -> None:
+    """Write the numbers of some rows beside their middles."""
+    every = -(-len(numbers) // 12)
+    axis.set_yticks(np.arange(len(numbers))[::every], [str(number) for number in numbers[::every]], fontsize="small")
 
 
 def _edges(times: Any, steps: int) -> tuple[np.ndarray, bool]:
@@ -171,8 +209,8 @@ def _heat_map(axis: Axes, panel: _Panel, edges: np.ndarray) -> None:
     low, high = panel.saturated if bounded else (known.min(), known.max())
     scale = colors.LinearSegmentedColormap.from_list("range", _RANGE)
     scale = scale.with_extremes(under=_BELOW, over=_ABOVE, bad=_MASKED)
-    units = np.arange(len(values) + 1)
-    mesh = axis.pcolormesh(edges, units, values, cmap=scale, vmin=low, vmax=high, rasterized=True)
+    borders = np.arange(values.shape[1] + 1) - 0.5
+    mesh = axis.pcolormesh(edges, borders, values.mean(axis=0), cmap=scale, vmin=low, vmax=high, rasterized=True)
     title = panel.title
     if bounded:
         shares = f"{_share(values < low)} {panel.words[0]}, {_share(values > high)} {panel.words[1]}"
