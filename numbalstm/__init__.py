@@ -9,6 +9,7 @@ _HOMES = {
     "LSTM": "layers",
     "LSTMCell": "layers",
     "RNN": "layers",
+    "StackedLSTM": "layers",
     "StackedRNNCells": "layers",
     "Bidirectional": "layers",
     "TimeDistributed": "layers",
@@ -25,6 +26,7 @@ _HOMES = {
     "GlobalMaxPooling1D": "layers",
     "Input": "layers",
     "InputLayer": "layers",
+    "LayerGradients": "layers.gradients",
     "LayerNormalization": "layers",
     "Masking": "layers",
     "Multiply": "layers",
@@ -38,11 +40,22 @@ _HOMES = {
     "load_model": "io.keras",
     "load_weights": "io.keras",
     "ModelFileError": "io.errors",
+    "CheckpointError": "models.checkpoints",
+    "NonFiniteError": "models.nonfinite",
     "set_threads": "settings",
     "get_threads": "settings",
+    "explain_gpu": "backends.cuda.explaining",
+    "set_gpu": "backends.cuda.mode",
+    "get_gpu": "backends.cuda.mode",
     "warmup": "startup",
 }
-_MODULES = {"activations", "constraints", "functional", "initializers", "io", "layers", "models", "regularizers"}
+_MODULES = {
+    "activations", "callbacks", "compat", "constraints", "functional", "initializers", "io", "layers", "losses",
+    "metrics", "models", "optimizers", "plot", "regularizers",
+}  # fmt: skip
+
+# Resolved like the others, but not part of `import *`: they need an extra.
+_WITH_EXTRAS = {"LSTMClassifier": "estimators", "LSTMRegressor": "estimators"}
 
 __all__ = sorted({"__version__", *_HOMES, *_MODULES})
 
@@ -50,11 +63,12 @@ __all__ = sorted({"__version__", *_HOMES, *_MODULES})
 def __getattr__(name: str) -> object:
     if name in _MODULES:
         return import_module(f"numbalstm.{name}")
-    if name not in _HOMES:
+    home = _HOMES.get(name) or _WITH_EXTRAS.get(name)
+    if home is None:
         raise AttributeError(f"module 'numbalstm' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"numbalstm.{_HOMES[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"numbalstm.{home}"), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_WITH_EXTRAS})

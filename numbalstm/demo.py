@@ -141,9 +141,7 @@ def draw(result: Result) -> Figure:
         " (units in order of when their cell state peaks)",
         fontsize="large",
     )
-    plot.gates(
-        type(result.trace)(*(part[..., order] for part in result.trace)), times=result.dates[weeks], figure=below
-    )
+    plot.gates(result.trace, units=order, times=result.dates[weeks], figure=below)
     return figure
 
 

@@ -1,6 +1,8 @@
 """Figures of gates and states: every value at its place, saturation where it is."""
 
+import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,10 +51,38 @@ def test_other_activations_have_their_own_range(trace):
 
 def test_mean_leaves_masked_steps_out(trace):
     trace.g[0, 3] = np.nan
-    drawn = list(meshes(plot.gates(trace, sample=None)).values())[3]
+    drawn = list(meshes(plot.gates(trace, "mean")).values())[3]
     found = np.reshape(drawn.get_array(), (5, 7))
     np.testing.assert_allclose(found[:, 3], trace.g[1:, 3].mean(axis=0))
     np.testing.assert_allclose(found[:, 2], trace.g[:, 2].mean(axis=0))
+
+
+def test_saturation_of_a_mean_counts_every_sample(trace):
+    trace.o[0, :4] = 0.99
+    trace.o[1, :4] = 0.01
+    assert list(meshes(plot.gates(trace, "mean")))[2] == "Output gate o: 19 % shut, 19 % open"
+
+
+def test_units_are_drawn_in_the_order_asked_for(trace):
+    figure = plot.gates(trace, sample=2, units=[3, 0, -1])
+    mesh = next(iter(meshes(figure).values()))
+    np.testing.assert_array_equal(np.reshape(mesh.get_array(), (3, 7)), trace.i[2].T[[3, 0, 4]])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["3", "0", "4"]
+
+
+def test_many_units_have_few_numbers(rng):
+    big = Trace(*(rng.uniform(0.2, 0.8, (1, 3, 100)) for _ in range(6)))
+    labels = [label.get_text() for label in plot.states(big).axes[0].get_yticklabels()]
+    assert labels == [str(number) for number in range(0, 100, 9)]
+
+
+def test_projected_outputs_have_rows_of_their_own(trace, rng):
+    projected = trace._replace(h=rng.uniform(-0.8, 0.8, (3, 7, 2)))
+    figure = plot.states(projected, units=[4, 1])
+    c, h = meshes(figure).values()
+    np.testing.assert_array_equal(np.reshape(c.get_array(), (2, 7)), trace.c[0].T[[4, 1]])
+    np.testing.assert_array_equal(np.reshape(h.get_array(), (2, 7)), projected.h[0].T)
+    plot.gates(projected)
 
 
 def test_nothing_but_masked_steps(trace, tmp_path):
@@ -89,8 +119,12 @@ def test_pyplot_stays_out(trace):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"sample": 3}, IndexError, "sample must be one of the 3 sequences in the trace, got 3"),
+        ({"sample": 3}, IndexError, "sample must be one of the 3 samples in the trace, got 3"),
+        ({"sample": -4}, IndexError, "sample must be one of the 3 samples in the trace, got -4"),
         ({"sample": 1.0}, TypeError, "sample must be an integer"),
+        ({"sample": "average"}, TypeError, "sample must be an integer, got 'average'"),
+        ({"units": [0, 5]}, IndexError, "unit must be one of the 5 units in the trace, got 5"),
+        ({"units": []}, ValueError, "units must name at least one unit"),
         ({"times": np.arange(6)}, ValueError, r"times must have shape \(7,\), one entry for each step, got \(6,\)"),
     ],
 )
@@ -99,6 +133,18 @@ def test_mistakes(trace, arguments, error, message):
         plot.gates(trace, **arguments)
 
 
+def test_no_trace(trace):
+    with pytest.raises(TypeError, match=r"trace must be what LSTM\.trace or lstm_trace returns, got an array"):
+        plot.gates(trace.i)
+
+
 def test_empty_trace():
     with pytest.raises(ValueError, match="the trace is empty"):
         plot.states(Trace(*(np.empty((0, 4, 2)) for _ in range(6))))
+
+
+def test_example_draws_the_pictures_of_the_documentation(tmp_path, monkeypatch):
+    example = Path(__file__).parents[2] / "examples" / "look_inside.py"
+    monkeypatch.setattr(sys, "argv", [str(example), str(tmp_path)])
+    runpy.run_path(str(example), run_name="__main__")
+    assert {path.name for path in tmp_path.iterdir()} == {"gates.png", "states.png"}
