@@ -4,6 +4,7 @@ import limits
 import numpy as np
 from cases import Case
 from reading import best_peer, peers_of, rows_by, seconds
+from tables import TRAINING_TARGET
 
 OURS, INK, FAINT = "#0072B2", "#222222", "#BBBBBB"
 LOOKS = {  # Okabe and Ito's colours, and a shape each: told apart without colour too
@@ -13,6 +14,9 @@ LOOKS = {  # Okabe and Ito's colours, and a shape each: told apart without colou
     "torch": ("PyTorch", "#CC79A7", "v"),
     "jax": ("JAX", "#56B4E9", "P"),
     "keras-tf": ("Keras, TensorFlow", "#D55E00", "X"),
+    "keras-tf-xla": ("Keras, TensorFlow with XLA", "#D55E00", "d"),
+    "torch-plain": ("PyTorch without oneDNN", "#CC79A7", "<"),
+    "numpy": ("NumPy", "#999999", "h"),
 }
 
 
@@ -40,8 +44,11 @@ def draw_peers(found, path, digest):
         for place, name in enumerate(names):
             _draw_case(panel, place, found["cases"][name], count, handles)
         panel.axvline(1, color=INK, lw=1)
-        panel.axvline(1.25, color=INK, lw=1, ls=(0, (4, 4)))
-        panel.text(1.27, -0.95, "1.25", color=INK, va="top", ha="left", fontsize=9)
+        targets = [TRAINING_TARGET if found["cases"][name]["case"]["mode"] == "train" else 1.25 for name in names]
+        for target in dict.fromkeys(targets):
+            places = [place for place, its in enumerate(targets) if its == target]
+            panel.vlines([target] * len(places), np.add(places, -0.5), np.add(places, 0.5), INK, (0, (4, 4)), lw=1)
+            panel.text(target + 0.02, places[0] - 0.5, f"{target}", color=INK, va="bottom", ha="left", fontsize=8)
         panel.set(xscale="log", xlim=(0.18, 7.6), ylim=(len(names) - 0.5, -1))
         ticks = (0.2, 0.5, 1, 2, 5)
         panel.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
@@ -54,8 +61,12 @@ def draw_peers(found, path, digest):
     handles = {
         label: handles[label] for label in sorted(handles, key=lambda label: (label != "numbalstm", label.lower()))
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.suptitle("float32 LSTM inference: numbalstm beside the others, further right is faster", x=0.01, ha="left")
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6), frameon=False
+    )
+    figure.suptitle(
+        "float32 LSTM, inference and training: numbalstm beside the others, further right is faster", x=0.01, ha="left"
+    )
     _save(figure, path, digest)
     plt.close(figure)
 
@@ -84,10 +95,11 @@ def draw_roofline(found, path, digest):
     plt = _pyplot()
     figure, panels = plt.subplots(1, 2, figsize=(12, 6.6), sharey=True, layout="constrained")
     measured = found.get("limits")
+    cases = {name: record for name, record in found["cases"].items() if record["case"]["mode"] != "train"}
     for count, panel in zip((1, 2), panels, strict=True):
         if measured:
             _draw_roof(panel, measured, count)
-        _draw_points(panel, found["cases"], count)
+        _draw_points(panel, cases, count)
         panel.set(xscale="log", yscale="log", xlim=(0.3, 1000), xlabel="flops per byte that must be read")
         panel.xaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_major_formatter("{x:g}")
@@ -95,8 +107,8 @@ def draw_roofline(found, path, digest):
         panel.grid(color="#F0F0F0")
         panel.set_axisbelow(True)
     panels[0].set_ylabel("GFLOP/s of the products")
-    key = "\n".join(f"{number:>2}  {name}" for number, name in enumerate(found["cases"], 1))
-    figure.suptitle("numbalstm, float32, under the measured limits of the machine", x=0.01, ha="left")
+    key = "\n".join(f"{number:>2}  {name}" for number, name in enumerate(cases, 1))
+    figure.suptitle("numbalstm, float32 inference, under the measured limits of the machine", x=0.01, ha="left")
     panels[1].text(1.03, 1, key, transform=panels[1].transAxes, va="top", family="monospace", fontsize=9)
     _save(figure, path, digest)
     plt.close(figure)

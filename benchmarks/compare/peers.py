@@ -1,15 +1,16 @@
 """Compare numbalstm with the LSTMs of other libraries on this machine, and write the figures to a file of results.
 
-    python benchmarks/compare/peers.py                      all cases, about twelve minutes on two cores
+    python benchmarks/compare/peers.py                      all cases, about fifteen minutes on two cores
     python benchmarks/compare/peers.py --only "(1,100,"     the cases whose name holds that
+    python benchmarks/compare/peers.py --modes train        only forward and backward passes, about four minutes
     python benchmarks/compare/peers.py --limits             only the limits of the machine
 
 How it measures:
 
 * Every contender with every number of threads is a process of its own. They take turns in a shuffled order, `--rounds`
   times over, each for about `--budget` seconds while the others sleep. A figure is the median of the turns' medians.
-* A contender is timed only after its outputs agree with NumPy in float64 to 1e-4. Those with weights or arithmetic of
-  lower precision cannot; their error is recorded.
+* A contender is timed only after its outputs agree with NumPy in float64 to 1e-4, in training its gradients, relative
+  to the largest of each array. Those with weights or arithmetic of lower precision cannot; their error is recorded.
 * A turn during which other processes used more than 5 % of a core is disturbed; such turns are left out where three
   others remain, and up to twice the rounds are run to get them.
 * A virtual machine's cores are not always equally far apart: a barrier between them is timed before every round, and
@@ -35,12 +36,12 @@ def parser():
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="file of results (default: here, named after the machine)")
-    parser.add_argument("--modes", default="infer,stream", help="default: %(default)s")
+    parser.add_argument("--modes", default="infer,train,stream", help="default: %(default)s")
     parser.add_argument("--only", default="", help="part of the names of the cases to measure")
-    parser.add_argument("--contenders", default=",".join(DEFAULT), help=f"of {', '.join(CONTENDERS)}")
+    parser.add_argument("--contenders", help=f"of {', '.join(CONTENDERS)} (default: those that matter in each mode)")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each contender (default: %(default)s)")
     parser.add_argument("--budget", type=float, default=0.1, help="seconds of a turn (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=11, help="beyond it fewer rounds (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=14, help="beyond it fewer rounds (default: %(default)s)")
     parser.add_argument("--limits", action="store_true", help="measure only the limits of the machine")
     return parser
 
@@ -66,7 +67,8 @@ def show(name, record, began):
 def main(arguments=None):
     """Measure, and save after every case."""
     options = parser().parse_args(arguments)
-    names = options.contenders.split(",")
+    wanted = {mode: options.contenders.split(",") if options.contenders else DEFAULT[mode] for mode in DEFAULT}
+    names = dict.fromkeys(name for mode in options.modes.split(",") for name in wanted[mode])
     if unknown := set(names) - set(CONTENDERS):
         raise SystemExit(f"unknown contenders {sorted(unknown)}; known: {', '.join(CONTENDERS)}")
     path = options.out or results.default_path()
@@ -81,7 +83,7 @@ def main(arguments=None):
     processes = {(name, count): Process(name, count) for name in names for count in range(1, cores + 1)}
     for number, case in enumerate([] if options.limits else cases, 1):
         print(f"[{number}/{len(cases)}] ", end="")
-        taking_part = {key: processes[key] for key in rows_of(case, names, cores)}
+        taking_part = {key: processes[key] for key in rows_of(case, wanted[case.mode], cores)}
         until = began + 60 * options.minutes * number / len(cases)
         record = measure(case, taking_part, options.rounds, options.budget, near, until)
         record |= {"date": date.today().isoformat(), "rounds": options.rounds, "budget": options.budget}

@@ -6,6 +6,7 @@ import limits
 from cases import Case
 from reading import best_peer, peers_of, placement, rows_by, seconds
 
+TRAINING_TARGET, TRAINING_PEAK = 1.2, 0.85
 STREAM_TARGETS = {"stream 32/32": 2.5e-6, "stream 64/128": 6e-6}
 
 
@@ -116,6 +117,44 @@ def inference(found):
     return text
 
 
+def training(found):
+    """Return the table of forward and backward passes, beside the fastest peer and the arithmetic peak."""
+    rows, measured = [], found.get("limits")
+    for name, record in _cases(found, "train").items():
+        case, cells, lacks = Case(**record["case"]), [], []
+        for threads in (1, 2):
+            ours = _time(record, "numbalstm", threads)
+            if ours is None or not peers_of(record, threads):
+                cells += ["-"] * 4
+                continue
+            peer, taken = best_peer(record, threads)
+            part = case.flops / ours / (measured[f"gflops_{threads}"] * 1e9) if measured else None
+            cells += [
+                unit(ours),
+                f"{peer} {unit(taken)}",
+                f"{taken / ours:.2f}",
+                f"{100 * part:.0f} %" if part else "-",
+            ]
+            if taken / ours < TRAINING_TARGET:
+                lacks.append(f"{threads}t: under {TRAINING_TARGET}×")
+            if part and case.batch >= 32 and case.units >= 256 and part < TRAINING_PEAK:
+                lacks.append(f"{threads}t: under {100 * TRAINING_PEAK:.0f} %")
+        verdict = f"not met ({'; '.join(lacks)})" if lacks else "met"
+        verdict = "-" if set(cells) == {"-"} else verdict
+        rows.append([name.removeprefix("train "), *cells, placement(record) or "-", verdict])
+    titles = ["(batch, time, features, units)"]
+    for threads in ("1 thread", "2 threads"):
+        titles += [threads, "fastest other", "times", "of the peak"]
+    text = table([*titles, "cores", "target"], rows)
+    about = (
+        "Forward pass and all gradients, for a cotangent of all outputs: of inputs, kernel, recurrent kernel and bias. "
+        "The peak is the measured rate of multiply-adds; the work of the products is three times that of the forward "
+        f"pass. Target: {TRAINING_TARGET} times the fastest other, and {100 * TRAINING_PEAK:.0f} % of the peak from "
+        "batch 32 and 256 units on.\n\n"
+    )
+    return about + text if text else ""
+
+
 def streams(found):
     """Return the table of single steps."""
     rows, measured = [], found.get("limits")
@@ -174,12 +213,28 @@ def variants(found):
     """Return the tables of variants.py, one for each section."""
     parts = []
     for name, section in found.get("variants", {}).items():
-        rows = [[row["what"], figure(row["value"], row["unit"]), _target(row)] for row in section["rows"]]
-        text = table(["what", "figure", "target"], rows)
+        if any("column" in row for row in section["rows"]):
+            text = _by_column(section["rows"])
+        else:
+            rows = [[row["what"], figure(row["value"], row["unit"]), _target(row)] for row in section["rows"]]
+            text = table(["what", "figure", "target"], rows)
         if "failed" in section:
             text += f"\nLeft out: {section['failed']}\n"
         parts.append(f"### {name[0].upper()}{name[1:]}\n\n{section['title']}\n\n{text.lstrip()}")
     return "\n".join(parts)
+
+
+def _by_column(rows):
+    """Return the table of figures that have the same target in several columns."""
+    columns, lines = list(dict.fromkeys(row["column"] for row in rows)), {}
+    for row in rows:
+        lines.setdefault(row["what"], {})[row["column"]] = row
+    cells = []
+    for what, line in lines.items():
+        figures = [figure(line[name]["value"], line[name]["unit"]) if name in line else "-" for name in columns]
+        targets = sorted((_target(row) for row in line.values()), key=len)  # all the same, but for "not met"
+        cells.append([what, *figures, targets[-1]])
+    return table(["what", *columns, "target"], cells)
 
 
 def figure(value, per):
@@ -213,6 +268,7 @@ def everything(found):
         "Where and how": machine(found),
         "Whole sequences": inference(found),
         "Single steps": streams(found),
+        "Training": training(found),
         "Weights of lower precision": precision(found),
         "Every library": everyone(found),
         "Variants": variants(found),

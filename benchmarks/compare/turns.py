@@ -90,8 +90,9 @@ def measure(case, processes, rounds, budget, near, until):
     `processes` are those of `rows_of`, by their key; `near` is that of `limits`. After the time `until` (of
     `time.perf_counter`) no round begins, once there are `ENOUGH`.
     """
-    with tempfile.NamedTemporaryFile(suffix=".npy") as file:
-        np.save(file, reference(case))
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        wanted = reference(case)
+        np.savez(file, *(wanted if isinstance(wanted, list) else [wanted]))
         file.flush()
         setups = {key: process.ask("setup", case=list(case), reference=file.name) for key, process in processes.items()}
     rows = {key: {"contender": key[0], "threads": key[1], **answer} for key, answer in setups.items()}

@@ -1,6 +1,6 @@
-"""What numbalstm makes of masks, ragged and odd sizes, other types, Python threads and a fresh process.
+"""What numbalstm makes of masks, ragged and odd sizes, other types, Python threads, a fresh process, other cells.
 
-    python benchmarks/compare/variants.py                   all sections, about two minutes
+    python benchmarks/compare/variants.py                   all sections, about six minutes
     python benchmarks/compare/variants.py masks start       some of them
 
 Every figure is a ratio of two times measured in turns, or a time, beside the target that it is held to. Sections are
@@ -11,61 +11,22 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
 
+import cells
 import numpy as np
+import ratios
 import results
 from cases import forward
 from precision import lower_precision, models, quick_arithmetic
+from ratios import brief, in_turns, plural, ratio, row
 from starting import starts
 
 import numbalstm as nl
 
-BUDGET = 0.5  # seconds for each pair of calls
 LIMITS = {}  # of the machine, from the file of results
-
-
-def row(what, value, unit="x", at_most=None, at_least=None):
-    """Return one figure with its target; neither bound: for information."""
-    bounds = {"at_most": at_most, "at_least": at_least}
-    return {"what": what, "value": value, "unit": unit} | {k: v for k, v in bounds.items() if v is not None}
-
-
-def in_turns(*calls: Callable[[], object]) -> np.ndarray:
-    """Return times of calls that take turns, in seconds: (calls, turns)."""
-    blocks = []
-    for call in calls:
-        call()
-        begin = time.perf_counter()
-        call()
-        blocks.append(max(1, int(0.002 / (time.perf_counter() - begin))))
-    times, until = [[] for _ in calls], time.perf_counter() + BUDGET * len(calls) / 2
-    while time.perf_counter() < until or len(times[0]) < 3:
-        for call, block, taken in zip(calls, blocks, times, strict=True):
-            begin = time.perf_counter()
-            for _ in range(block):
-                call()
-            taken.append((time.perf_counter() - begin) / block)
-    return np.array(times)
-
-
-def ratio(call, other):
-    """Return the time of a call over that of another: the median of their turns' ratios."""
-    first, second = in_turns(call, other)
-    return float(np.median(first / second))
-
-
-def brief(size):
-    """Return (batch, time, features, units) as the other tables write it."""
-    return str(size).replace(" ", "")
-
-
-def plural(count):
-    """Return "1 thread", "2 threads"."""
-    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def made(batch, steps, features, units, dtype="float32"):
@@ -194,7 +155,7 @@ def python_threads():
 
 
 def _throughput(layers, x):
-    """Return the calls a second of all the layers together, each in a thread of its own, for `BUDGET` seconds."""
+    """Return the calls a second of all the layers together, each in a thread of its own, for a budget of time."""
     from threading import Barrier, Thread
 
     counts, together = [], Barrier(len(layers))
@@ -202,7 +163,7 @@ def _throughput(layers, x):
     def work(layer):
         done = 0
         together.wait()
-        until = time.perf_counter() + BUDGET
+        until = time.perf_counter() + ratios.BUDGET
         while time.perf_counter() < until:
             layer(x)
             done += 1
@@ -213,7 +174,7 @@ def _throughput(layers, x):
         thread.start()
     for thread in threads:
         thread.join()
-    return sum(counts) / BUDGET
+    return sum(counts) / ratios.BUDGET
 
 
 def denormals():
@@ -246,6 +207,8 @@ SECTIONS = {
     "python threads": python_threads,
     "denormals": denormals,
     "start": start,
+    "variants of the cell, forward": cells.forward,
+    "variants of the cell, training": cells.training,
 }
 
 
@@ -254,7 +217,8 @@ def measure(name):
     record = {"title": SECTIONS[name].__doc__, "date": date.today().isoformat(), "rows": []}
     try:
         for figure in SECTIONS[name]():
-            print(f"  {figure['what']}: {figure['value']:.3g} {figure['unit']}", flush=True)
+            column = f" {figure['column']}" if "column" in figure else ""
+            print(f"  {figure['what']}{column}: {figure['value']:.3g} {figure['unit']}", flush=True)
             record["rows"].append(figure)
     except Exception as error:  # one broken section must not cost the others
         if not isinstance(error, NotImplementedError):
@@ -267,11 +231,15 @@ def measure(name):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], help=f"of {', '.join(SECTIONS)}; default all")
+    parser.add_argument(
+        "sections", nargs="*", choices=[*SECTIONS, []], help=f"of {', '.join(map(repr, SECTIONS))}; default all"
+    )
     parser.add_argument("--out", type=Path, help="file of results, as in peers.py")
-    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for a figure (default: %(default)s)")
+    parser.add_argument(
+        "--budget", type=float, default=ratios.BUDGET, help="seconds for a figure (default: %(default)s)"
+    )
     options = parser.parse_args()
-    BUDGET, path = options.budget, options.out or results.default_path()
+    ratios.BUDGET, path = options.budget, options.out or results.default_path()
     for name in options.sections or SECTIONS:
         print(f"{name}: {SECTIONS[name].__doc__}", flush=True)
         found = results.load(path) | {"machine": results.machine()}

@@ -2,6 +2,8 @@
 
 import inspect
 import os
+import sys
+from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before NumPy is imported: BLAS reads them once
@@ -9,6 +11,10 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 import numbalstm as nl  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "compare"))
+
+import cases  # noqa: E402
 
 # batch, time, features, units: one sequence for latency, a full batch for throughput, and odd numbers
 LATENCY = (1, 100, 32, 128)
@@ -28,15 +34,12 @@ def data(size, dtype):
 
 def expected(x, weights):
     """Return the outputs of all steps, (batch, time, units): the equations in NumPy and float64."""
-    kernel, recurrent, bias = (np.asarray(w, np.float64) for w in weights)
-    h = c = np.zeros((len(x), recurrent.shape[0]))
-    outputs = []
-    for t in range(x.shape[1]):
-        i, f, g, o = np.split(x[:, t] @ kernel + h @ recurrent + bias, 4, axis=1)
-        c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
-        h = np.tanh(c) / (1 + np.exp(-o))
-        outputs.append(h)
-    return np.stack(outputs, axis=1)
+    return cases.forward(x, *(np.asarray(weight, np.float64) for weight in weights))
+
+
+def gradients(x, weights, dy):
+    """Return the gradients of x and the weights for cotangents of all outputs, in NumPy and float64."""
+    return cases.gradients(*(np.asarray(array, np.float64) for array in (x, *weights, dy)))
 
 
 def layer(weights, dtype, **arguments):

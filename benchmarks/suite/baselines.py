@@ -3,17 +3,11 @@
 For a comparison use ../compare: there the libraries take turns.
 """
 
-import sys
-from pathlib import Path
-
 import numpy as np
-
-from . import use_threads
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "compare"))
-
 from cases import Case, Problem, reference
 from contenders import CONTENDERS
+
+from . import use_threads
 
 CASES = [Case("infer", 1, 100, 32, 128), Case("infer", 64, 100, 64, 256), Case("stream", 1, 1, 64, 128)]
 
@@ -25,7 +19,7 @@ class Library:
     param_names = ("case", "library", "threads")
     params = (
         [case.name for case in CASES],
-        [name for name, (_, _, loose) in CONTENDERS.items() if not loose],
+        [name for name, contender in CONTENDERS.items() if not contender.loose and "infer" in contender.modes],
         [1, 2],
     )
 

@@ -1,6 +1,7 @@
 """The documentation's figures are those of the measured file, and what measures them can tell right from wrong."""
 
 import importlib
+import itertools
 import json
 import os
 import subprocess
@@ -80,9 +81,9 @@ def test_limit_is_the_longer_of_arithmetic_and_reading(compare):
 
 def test_wrong_numbers_are_not_timed(compare, tmp_path):
     cases, worker = compare("cases"), compare("worker")
-    case, path = cases.Case("infer", 2, 5, 3, 4), tmp_path / "reference.npy"
+    case, path = cases.Case("infer", 2, 5, 3, 4), tmp_path / "reference.npz"
     right = cases.reference(case)
-    np.save(path, right)
+    np.savez(path, right)
     one = worker.Worker("numbalstm", 1)
     for result in (right + 2e-4, right[:, :, ::-1], right[:, 1:], right * np.nan):
         one.contender = one.contender._replace(build=lambda *_, result=result: (lambda: None, lambda: result))
@@ -94,11 +95,91 @@ def test_wrong_numbers_are_not_timed(compare, tmp_path):
 
 
 def test_reference_agrees_with_the_layers(compare):
-    cases, contenders = compare("cases"), compare("contenders")
+    cases, inference = compare("cases"), compare("inference")
     for case in (cases.Case("infer", 3, 7, 5, 6, layers=2), cases.Case("infer", 3, 7, 5, 6, bidirectional=True)):
-        call, result = contenders.numbalstm(case, cases.Problem(case), 1)
+        call, result = inference.numbalstm(case, cases.Problem(case), 1)
         call()
         np.testing.assert_allclose(result(), cases.reference(case), atol=1e-6)
+
+
+def test_reference_gradients_agree_with_this_package_and_with_differences(compare):
+    cases, training = compare("cases"), compare("training")
+    case = cases.Case("train", 3, 7, 5, 6)
+    wanted, problem = cases.reference(case), cases.Problem(case)
+    for build in (training.numbalstm, training.numpy):
+        call, result = build(case, problem, 1)
+        call()
+        assert compare("worker").difference(result(), wanted) < 1e-5
+    arrays = [array.astype(np.float64) for array in (problem.x, *problem.weights[0][0])]
+    rng = np.random.default_rng(1)
+    for number, gradient in enumerate(wanted):
+        direction = rng.standard_normal(gradient.shape)
+
+        def loss(step, number=number, direction=direction):
+            moved = [*arrays]
+            moved[number] = moved[number] + step * direction
+            return (cases.forward(*moved) * problem.dy).sum()
+
+        difference = (loss(1e-5) - loss(-1e-5)) / 2e-5
+        assert difference == pytest.approx((gradient * direction).sum(), rel=1e-7)
+
+
+def test_wrong_gradients_are_not_timed(compare, tmp_path):
+    cases, worker = compare("cases"), compare("worker")
+    case, path = cases.Case("train", 2, 5, 3, 4), tmp_path / "reference.npz"
+    right = cases.reference(case)
+    np.savez(path, *right)
+    one = worker.Worker("numbalstm", 1)
+    assert one.setup(list(case), path)["error"] < 1e-5
+    for number, factor in itertools.product(range(4), (1.001, np.nan)):
+        result = [array * (factor if place == number else 1) for place, array in enumerate(right)]
+        one.contender = one.contender._replace(build=lambda *_, result=result: (lambda: None, lambda: result))
+        with pytest.raises(ValueError, match="wrong result"):
+            one.setup(list(case), path)
+
+
+@pytest.mark.parametrize(
+    ("ours", "at_peak", "verdict"),
+    [(0.8, 0.7, "met"), (0.9, 0.8, "not met (1t: under 1.2×)"), (0.5, 0.4, "not met (1t: under 85 %)")],
+)
+def test_target_of_training(compare, ours, at_peak, verdict):
+    name = "train (32,100,32,256)"
+    case = compare("cases").Case("train", 32, 100, 32, 256)
+    found = case_of(("numbalstm", 1, ours), ("torch", 1, 1.0), ("torch-plain", 1, 1.3), name=name)
+    found["cases"][name]["case"] = case._asdict()
+    assert case.flops == 3 * case._replace(mode="infer").flops
+    found["limits"] = {"gflops_1": case.flops / at_peak * 1e-9}
+    assert target_of(compare("tables").training(found).partition("\n\n")[2]) == verdict
+
+
+def test_without_training_cases_there_is_no_section(compare):
+    found = case_of(("numbalstm", 1, 1.0), ("ort", 1, 1.0))
+    assert compare("tables").training(found) == ""
+
+
+def test_figures_of_one_target_stand_in_columns(compare):
+    figures = [("peephole", "a", 1.1), ("peephole", "b", 1.2), ("clip", "a", 1.1), ("clip", "b", 1.0)]
+    rows = [compare("ratios").row(what, value, at_most=1.15) | {"column": column} for what, column, value in figures]
+    table = compare("tables").variants({"variants": {"cells": {"title": "About.", "rows": rows}}})
+    assert "| what | a | b | target |" in table
+    assert "| peephole | 1.10× | 1.20× | at most 1.15: not met |" in table
+    assert "| clip | 1.10× | 1.00× | at most 1.15: met |" in table
+
+
+def test_every_variant_is_one_of_the_layer(compare):
+    cells = compare("cells")
+    cells.check((1, 1, 3, 8), {})
+    for options in cells.variants(8).values():
+        cells.made((2, 3, 5, 8), **options)
+
+
+def test_a_wrong_variant_is_not_timed(compare, monkeypatch):
+    cells = compare("cells")
+    step = cells.step
+    numbers = iter((0, 1e-3))
+    monkeypatch.setattr(cells, "step", lambda *given: [array + next(numbers) for array in step(*given)[:1]])
+    with pytest.raises(AssertionError):
+        cells.check((1, 1, 3, 8), {"peephole": True})
 
 
 def test_a_contender_that_is_missing_costs_only_its_row(tmp_path):

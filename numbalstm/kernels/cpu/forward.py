@@ -27,7 +27,7 @@ from numbalstm.kernels.cpu.left import (
     recur,
     recur_pair,
 )
-from numbalstm.kernels.cpu.panel import start_sums
+from numbalstm.kernels.cpu.panel import panel_from, start_sums
 from numbalstm.kernels.linked import linked, overload
 from numbalstm.kernels.memory import (
     item_size,
@@ -125,11 +125,28 @@ def _pack_inputs(tile, job, x, times, first, count, rows):
     return packed
 
 
-@linked
-def _begin_sums(tile, job, n, z, first, rows):
+def begin_sums(tile, job, n, z, first, rows):
     """F1 for one tile and the packed inputs from `first` on."""
-    start_sums(tile, job.bias + n * 4 * lane_count(tile) * item_size(tile), z, rows)
-    project(tile, job, n, z, first, rows)
+
+
+@overload(begin_sums)
+def _begin_sums(tile, job, n, z, first, rows):
+    if tile.weights == "native" and not tile.dropout:
+
+        def at_once(tile, job, n, z, first, rows):
+            width = lane_count(tile) * item_size(tile)
+            x_row = job.features * item_size(tile)
+            kernel, bias = job.kernel + n * 4 * width * job.features, job.bias + n * 4 * width
+            x = job.packed_x + first * x_row
+            panel_from(tile, rows, x, x_row, kernel, job.features, z, 4 * width, 0, 0, bias, 0)
+
+        return at_once
+
+    def one_by_one(tile, job, n, z, first, rows):
+        start_sums(tile, job.bias + n * 4 * lane_count(tile) * item_size(tile), z, rows)
+        project(tile, job, n, z, first, rows)
+
+    return one_by_one
 
 
 class States(NamedTuple):
@@ -216,7 +233,7 @@ def _whole_step(tile, job, step, z, times, rows, states, y):
         for first in range(0, rows, GROUP):
             height = min(GROUP, rows - first)
             at = z if job.z_tile == 0 else z + (n - job.first_tile) * job.z_tile + first * row_bytes
-            _begin_sums(tile, job, n, at, first, height)
+            begin_sums(tile, job, n, at, first, height)
             recur(tile, job, n, states.h, at, first, height)
             _cells(tile, job, n, at, times, first, height, states, y)
 
@@ -278,7 +295,7 @@ def run_job(tile, job, x, y):
         prepare_x(tile, job, total)
         if job.chunk > 1:
             for n in range(job.first_tile, job.last_tile):
-                _begin_sums(tile, job, n, z + (n - job.first_tile) * job.z_tile, 0, total)
+                begin_sums(tile, job, n, z + (n - job.first_tile) * job.z_tile, 0, total)
         packed += total
         for step in range(done, done + count):
             rows = _active(job, step, rows)

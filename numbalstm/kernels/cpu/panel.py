@@ -20,26 +20,46 @@ LINE = 64  # bytes of a cache line
 
 
 def emit_block(
-    builder, tile, rows, tiles, a, lda, w, ldw, k, z, ldz, ldz_tile, columns, scales, ahead=None, vectors=4, left=None
+    builder,
+    tile,
+    rows,
+    tiles,
+    a,
+    lda,
+    w,
+    ldw,
+    k,
+    z,
+    ldz,
+    ldz_tile,
+    columns,
+    scales,
+    ahead=None,
+    vectors=4,
+    left=None,
+    start=None,
 ):
     """One loop over k with rows * tiles * vectors sums in registers; fetches a cache line a turn from `ahead` on.
 
     `left`: bytes from one k of the left operand to the next, and from one vector's left operand to the next one's;
-    None: k are neighbours, and all vectors share one left operand.
+    None: k are neighbours, and all vectors share one left operand. `start`: where the sums begin from, and the bytes
+    from one row of that to the next; None: from z.
     """
     product = product_of(tile)
     left_step, plane = left or (I64(product.left_item), None)
     places = [(r, t, g) for r in range(rows) for t in range(tiles) for g in range(vectors)]
 
-    def cell(r, t, g):
-        offset = builder.add(builder.mul(ldz, I64(r)), builder.mul(ldz_tile, I64(t)))
-        return builder.add(z, builder.add(offset, I64(g * product.size)))
+    def cell(r, t, g, base=z, row=ldz):
+        offset = builder.add(builder.mul(row, I64(r)), builder.mul(ldz_tile, I64(t)))
+        return builder.add(base, builder.add(offset, I64(g * product.size)))
 
     def columns_of(t):
         return builder.add(columns, I64(t * 8 * product.size))
 
     sums = {
-        (r, t, g): cgutils.alloca_once_value(builder, product.start(builder, cell(r, t, g), columns_of(t), g))
+        (r, t, g): cgutils.alloca_once_value(
+            builder, product.start(builder, cell(r, t, g, *(start or (z, ldz))), columns_of(t), g)
+        )
         for r, t, g in places
     }
     row_of = [builder.add(a, builder.mul(lda, I64(r))) for r in range(rows)]
@@ -76,23 +96,25 @@ def emit_block(
 
 
 @intrinsic
-def block(typingctx, tile, rows, a, lda, w, k, z, ldz, columns, scales, ahead):
-    """z[r] += a[r, :k] @ w for r < rows <= tile.rows; strides in bytes. Fetches k cache lines from `ahead` on."""
+def block(typingctx, tile, rows, a, lda, w, k, z, ldz, columns, scales, ahead, start, start_row):
+    """z[r] = start[r] + a[r, :k] @ w for r < rows <= tile.rows; strides in bytes. Fetches k lines from `ahead` on."""
 
     def codegen(context, builder, sig, args):
-        _, count, a, lda, w, k, z, ldz, columns, scales, ahead = args
+        _, count, a, lda, w, k, z, ldz, columns, scales, ahead, *begin = args
         done = builder.append_basic_block("done")
         choice = builder.switch(count, done)
         for rows in range(1, tile.rows + 1):
             here = builder.append_basic_block(f"rows{rows}")
             choice.add_case(I64(rows), here)
             builder.position_at_end(here)
-            emit_block(builder, tile, rows, 1, a, lda, w, I64(0), k, z, ldz, I64(0), columns, scales, ahead)
+            emit_block(
+                builder, tile, rows, 1, a, lda, w, I64(0), k, z, ldz, I64(0), columns, scales, ahead, start=begin
+            )
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
-    return types.void(tile, *[types.intp] * 10), codegen
+    return types.void(tile, *[types.intp] * 12), codegen
 
 
 @intrinsic
@@ -147,11 +169,17 @@ def steps_of(tile, k):
 
 @linked
 def panel(tile, rows, a, lda, w, k, z, ldz, columns, scales):
-    """z[r] += a[r, :k] @ w for any number of rows, in blocks of nearly equal height."""
+    """z[r] += a[r, :k] @ w for any number of rows."""
+    panel_from(tile, rows, a, lda, w, k, z, ldz, columns, scales, z, ldz)
+
+
+@linked
+def panel_from(tile, rows, a, lda, w, k, z, ldz, columns, scales, begin, begin_row):
+    """z[r] = begin[r] + a[r, :k] @ w for any number of rows, in blocks of nearly equal height."""
     row_bytes = weight_row_size(tile)
     steps = steps_of(tile, k)
     depth = DEPTH if rows > block_rows(tile) and cuts(tile) else max(steps, 1)
-    for start in range(0, steps, depth):
+    for start in range(0, max(steps, 1), depth):
         length = min(depth, steps - start)
         weights = w + start * row_bytes
         left, r = rows, 0
@@ -161,6 +189,10 @@ def panel(tile, rows, a, lda, w, k, z, ldz, columns, scales):
             # each of the first blocks fetches its part of the weights that come next
             ahead = weights + (length + min(part, 3) * depth // 4) * row_bytes
             here = a + r * lda + start * left_size(tile)
-            block(tile, height, here, lda, weights, length, z + r * ldz, ldz, columns, scales + 4 * r, ahead)
+            sums, from_r = z + r * ldz, begin + r * begin_row
+            block(
+                tile, height, here, lda, weights, length, sums, ldz, columns, scales + 4 * r, ahead, from_r, begin_row
+            )
             left -= height
             r += height
+        begin, begin_row = z, ldz

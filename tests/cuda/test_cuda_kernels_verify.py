@@ -1,0 +1,70 @@
+"""benchmarks/gpu/verify.py as far as it goes without a GPU: its checks pass in the simulator, and it resumes."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from simulated_device import SimulatedDevice
+
+from numbalstm.backends.cuda import mode
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "verify.py"
+
+
+@pytest.fixture
+def verify(monkeypatch):
+    monkeypatch.setattr(mode, "_mode", "fp32")
+    monkeypatch.setattr(mode, "_kernel", "auto")
+    spec = importlib.util.spec_from_file_location("verify", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_correctness_is_judged_against_float64(verify):
+    found = verify.correctness(SimulatedDevice(), "fp32", "grid", 3, 4, 3, 5, 1e-5)
+    assert found["good"]
+    assert {"kernel", "recurrent_kernel", "bias", "x", "forward"} <= set(found["masked"])
+    assert not verify.correctness(SimulatedDevice(), "fp32", "grid", 3, 4, 3, 5, 1e-12)["good"]
+    assert verify.worst(np.array([np.nan, 1.0]), np.ones(2)) == float("inf")
+
+
+def test_variants(verify):
+    assert verify.variants(SimulatedDevice())["good"]
+
+
+def test_what_the_sanitizer_watches(verify):
+    verify.small(SimulatedDevice())
+
+
+def test_a_second_run_goes_on_where_the_first_ended(verify, tmp_path, monkeypatch, capsys):
+    ran = []
+
+    def good(device):
+        ran.append("good")
+        return {"good": True}
+
+    def broken(device):
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(verify.presence, "problem", lambda: None)
+    monkeypatch.setattr(verify.gpu, "get", SimulatedDevice)
+    monkeypatch.setattr(verify, "plan", lambda: [("one", good), ("two", broken)])
+    output = tmp_path / "gpu.json"
+    monkeypatch.setattr(sys, "argv", ["verify.py", "--output", str(output)])
+    assert verify.main() == 1
+    assert "no such luck" in json.loads(output.read_text())["two"]["error"]
+    output.write_text(json.dumps({"two": {"good": True}}))
+    assert verify.main() == 0
+    assert ran == ["good", "good"]
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["one", "good"]
+
+
+def test_without_a_gpu_it_says_why(verify, monkeypatch, capsys):
+    monkeypatch.setattr(verify.presence, "problem", lambda: "there is none.")
+    monkeypatch.setattr(sys, "argv", ["verify.py"])
+    assert verify.main() == 2
+    assert capsys.readouterr().out == "nothing can be checked here: there is none.\n"
