@@ -51,7 +51,8 @@ class BackwardPass:
         self._left = aligned((blocks * self._left_block(self._room),), np.uint8)
         vectors = -(-packed.features // tile.lanes) + 3
         shapes = {
-            "dz": (self._room, 4, tiles * tile.lanes),
+            "dz": (self._room, 4, stride),
+            "dz_gates": (self._room if tile.dropout else 1, stride, 4),
             "sums": (GROUP, (4 + vectors) * tile.lanes),
             "panel": (self._room, 4, tile.lanes),
             "dp": (self._room if tape.cell["peephole"] else 1, 3, stride),

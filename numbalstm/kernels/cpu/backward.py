@@ -45,9 +45,30 @@ from numbalstm.kernels.memory import (
     store,
     store_first,
     store_integer,
+    store_interleaved,
+    store_scalar,
+    zero,
 )
 
 GROUP = 48  # rows whose products are worked on together: their sums stay in the first-level cache
+
+
+def keep_by_gate(tile, job, dz, d_i, d_f, d_g, d_o, left):
+    """Keep the adjoints of a tile's sums, whose dz is at an address, side by side by gate, where there is dropout."""
+
+
+@overload(keep_by_gate)
+def _keep_by_gate(tile, job, dz, d_i, d_f, d_g, d_o, left):
+    if not tile.dropout:
+        return lambda tile, job, dz, d_i, d_f, d_g, d_o, left: None
+
+    def keep(tile, job, dz, d_i, d_f, d_g, d_o, left):
+        lanes, item = lane_count(tile), item_size(tile)
+        store_interleaved(tile, dz, d_i, d_f, d_g, d_o)
+        for n in range(4 * left, 4 * lanes):  # what fills up the last tile may have overflowed
+            store_scalar(tile, dz + n * item, zero(tile))
+
+    return keep
 
 
 @linked
@@ -77,6 +98,7 @@ def _adjoints_of_row(tile, job, row, time, z, c, new_c, y, dh, dc, dz, dp):
         store(tile, dz + state + at, d_f)
         store(tile, dz + 2 * state + at, d_g)
         store(tile, dz + 3 * state + at, d_o)
+        keep_by_gate(tile, job, job.dz_gates + (dz - job.dz) + 4 * at, d_i, d_f, d_g, d_o, left)
         store(tile, dc + at, d_c)
         store(tile, dh + at, m if projects(tile, job) else past_h)
         if left < lanes:  # what fills up the last tile may have overflowed
@@ -180,7 +202,8 @@ def _by_gate(tile, job, dz, rows, weights, n):
     state = job.tiles * width
     k = job.tiles * lane_count(tile)
     _clear(tile, job.sums, 4 * rows)
-    gate_panel(tile, rows, dz, 4 * state, state, weights + n * k * 4 * width, k, job.sums, 4 * width)
+    by_gate = job.dz_gates + (dz - job.dz)
+    gate_panel(tile, rows, by_gate, 4 * state, weights + n * k * 4 * width, k, job.sums, 4 * width)
 
 
 @linked

@@ -17,7 +17,8 @@ FIELDS = (
     "z z_tile h c "  # the tape: see kernels.cpu.job
     "has_dy dy_rows dy_step "  # the outputs' adjoints, if any
     "dx_rows dx_step "  # the inputs' adjoints
-    "dz dh dc sums "  # (rows of the chunk, 4, tiles * lanes), (rows, dh_row bytes), (rows, tiles * lanes), scratch
+    "dz dz_gates "  # (rows of the chunk, 4, tiles * lanes), and with dropout the same with the gates side by side
+    "dh dc sums "  # (rows, dh_row bytes), (rows, tiles * lanes), scratch
     "h_row state_row dh_row "  # bytes of rows
     "targets owners "  # int64 tables, a row of the chunk each: address of its dx, and whose row it is
     "left left_block "  # blocks, so many bytes each, of (rows of the chunk, block rows) of x, then of h'

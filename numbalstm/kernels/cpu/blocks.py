@@ -45,12 +45,13 @@ def _narrow_block(typingctx, tile, rows, vectors, a, lda, w, k, z, ldz):
 
 
 @intrinsic
-def _gate_block(typingctx, tile, rows, a, lda, plane, w, k, z, ldz):
-    """As `panel.block`, the left operand of gate g lying g planes behind that of the first."""
+def _gate_block(typingctx, tile, rows, a, lda, w, k, z, ldz):
+    """As `panel.block`, with a left operand for each gate, side by side."""
 
     def codegen(context, builder, sig, args):
-        _, rows, a, lda, plane, w, k, z, ldz = args
-        left = (I64(product_of(tile).left_item), plane)
+        _, rows, a, lda, w, k, z, ldz = args
+        item = product_of(tile).item
+        left = (I64(4 * item), I64(item))
 
         def case(height):
             return lambda: emit_block(
@@ -60,7 +61,7 @@ def _gate_block(typingctx, tile, rows, a, lda, plane, w, k, z, ldz):
         _switch(builder, rows, {height: case(height) for height in range(1, tile.rows + 1)})
         return context.get_dummy_value()
 
-    return types.void(tile, *[types.intp] * 8), codegen
+    return types.void(tile, *[types.intp] * 7), codegen
 
 
 def _outer_block(by_gate):
@@ -89,13 +90,13 @@ outer_block_shared = _outer_block(lambda tile: False)
 
 
 @linked
-def gate_panel(tile, rows, a, lda, plane, w, k, z, ldz):
-    """z[r] += a[r, gate, :k] @ w by gate, for any number of rows."""
+def gate_panel(tile, rows, a, lda, w, k, z, ldz):
+    """z[r] += a[r, :k, gate] @ w by gate, for any number of rows."""
     left, r = rows, 0
     blocks = (rows + block_rows(tile) - 1) // block_rows(tile)
     for part in range(blocks):
         height = (left + blocks - part - 1) // (blocks - part)
-        _gate_block(tile, height, a + r * lda, lda, plane, w, k, z + r * ldz, ldz)
+        _gate_block(tile, height, a + r * lda, lda, w, k, z + r * ldz, ldz)
         left -= height
         r += height
 

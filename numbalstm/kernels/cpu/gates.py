@@ -28,19 +28,44 @@ def _last(wanted, x):
     return x
 
 
-def _by_code(kind):
-    """A function (code, x) that picks each formula's `kind`."""
-    chosen = _last
-    for formula in {formula.code: formula for formula in FORMULAS.values()}.values():
-        chosen = _chain(formula.code, getattr(formula, kind), chosen)
-    return chosen
+@register_jitable
+def _last_with_slope(wanted, x):
+    return x, x
+
+
+def _by_code(otherwise, make):
+    """A function (code, x) that picks what `make` makes of each formula; it asks for the lowest codes first."""
+    for formula in sorted({formula.code: formula for formula in FORMULAS.values()}.values(), reverse=True):
+        otherwise = _chain(formula.code, make(formula), otherwise)
+    return otherwise
+
+
+def _with_slope(formula):
+    """x to the formula's value and derivative, from one evaluation where the value tells the derivative."""
+    value, derivative = formula.forward, formula.derivative
+
+    @register_jitable
+    def saturating(x):
+        v = value(x)
+        return v, v * (1.0 - v)
+
+    @register_jitable
+    def odd_and_saturating(x):
+        v = value(x)
+        return v, 1.0 - v * v
+
+    @register_jitable
+    def any_other(x):
+        return value(x), derivative(x)
+
+    return {sigmoid: saturating, tanh: odd_and_saturating}.get(value, any_other)
 
 
 Spot = namedtuple("Spot", ("row", "time", "at", "left"))
 """Where a cell is: its row and timestep, its tile's first byte in a row of states, and how many units are left."""
 
-activate = _by_code("forward")
-slope = _by_code("derivative")
+activate = _by_code(_last, lambda formula: formula.forward)
+with_slope = _by_code(_last_with_slope, _with_slope)
 
 
 def update(tile, job, spot, z, c, h):
@@ -77,15 +102,6 @@ def _peephole(tile, job, spot, gate):
 
 
 @linked
-def _gates(tile, job, z, c, i):
-    """f and g from the sums at z, and the cell state before its clip."""
-    width = lane_count(tile) * item_size(tile)
-    f = 1.0 - i if job.coupled != 0 else activate(job.f_activation, load(tile, z + width))
-    g = activate(job.g_activation, load(tile, z + 2 * width))
-    return f, g, f * c + i * g
-
-
-@linked
 def _chosen_update(tile, job, spot, z, c, h):
     width = lane_count(tile) * item_size(tile)
     z_i, z_f, z_o = load(tile, z), load(tile, z + width), load(tile, z + 3 * width)
@@ -94,7 +110,9 @@ def _chosen_update(tile, job, spot, z, c, h):
     store(tile, z, limited(z_i, job.gate_clip))
     store(tile, z + width, limited(z_f, job.gate_clip))
     store(tile, z + 2 * width, limited(load(tile, z + 2 * width), job.gate_clip))
-    s = limited(_gates(tile, job, z, c, activate(job.i_activation, load(tile, z)))[2], job.cell_clip)
+    i = activate(job.i_activation, load(tile, z))
+    f = 1.0 - i if job.coupled != 0 else activate(job.f_activation, load(tile, z + width))
+    s = limited(f * c + i * activate(job.g_activation, load(tile, z + 2 * width)), job.cell_clip)
     if job.peephole != 0:
         z_o = z_o + _peephole(tile, job, spot, 2) * s
     z_o = limited(z_o, job.gate_clip)
@@ -140,8 +158,12 @@ def _chosen_adjoint(tile, job, spot, z, c, dh, dc):
     nothing = splat(tile, 0.0)
     z_i, z_f, z_g = load(tile, z), load(tile, z + width), load(tile, z + 2 * width)
     z_o = load(tile, z + 3 * width)
-    i = activate(job.i_activation, z_i)
-    f, g, whole = _gates(tile, job, z, c, i)
+    i, slope_i = with_slope(job.i_activation, z_i)
+    f, slope_f = with_slope(job.f_activation, z_f)
+    if job.coupled != 0:
+        f = 1.0 - i
+    g, slope_g = with_slope(job.g_activation, z_g)
+    whole = f * c + i * g
     s = limited(whole, job.cell_clip)
     past_h, past_c, p_i, p_f, p_o = nothing, nothing, nothing, nothing, nothing
     if job.h_zones != 0 and job.projection == 0:
@@ -150,18 +172,19 @@ def _chosen_adjoint(tile, job, spot, z, c, dh, dc):
     if job.c_zones != 0:
         kept = kept_share(tile, job.c_zones, job.c_zone_step, spot)
         past_c, dc = kept * dc, (1.0 - kept) * dc
-    o, a = activate(job.o_activation, z_o), activate(job.h_activation, s)
-    d_o = within(z_o, job.gate_clip, dh * a * slope(job.o_activation, z_o))
-    dc = dc + dh * o * slope(job.h_activation, s)
+    o, slope_o = with_slope(job.o_activation, z_o)
+    a, slope_a = with_slope(job.h_activation, s)
+    d_o = within(z_o, job.gate_clip, dh * a * slope_o)
+    dc = dc + dh * o * slope_a
     if job.peephole != 0:
         dc, p_o = dc + d_o * _peephole(tile, job, spot, 2), d_o * s
     dc = within(whole, job.cell_clip, dc)
     d_i, d_f = dc * g, dc * c
     if job.coupled != 0:
         d_i, d_f = d_i - d_f, nothing
-    d_i = within(z_i, job.gate_clip, d_i * slope(job.i_activation, z_i))
-    d_f = within(z_f, job.gate_clip, d_f * slope(job.f_activation, z_f))
-    d_g = within(z_g, job.gate_clip, dc * i * slope(job.g_activation, z_g))
+    d_i = within(z_i, job.gate_clip, d_i * slope_i)
+    d_f = within(z_f, job.gate_clip, d_f * slope_f)
+    d_g = within(z_g, job.gate_clip, dc * i * slope_g)
     past_c = past_c + dc * f
     if job.peephole != 0:
         past_c = past_c + d_i * _peephole(tile, job, spot, 0) + d_f * _peephole(tile, job, spot, 1)
