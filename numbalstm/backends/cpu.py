@@ -40,7 +40,7 @@ def forward(request: Request) -> Forward:
     if isinstance(x, list):
         return _forward_ragged(request, tile, cell)
     y = _output_array(request)
-    if request.mask is None:
+    if request.mask is None or request.mask.all():
         result = _forward_dense(request, y, tile, cell)
     else:
         result = _forward_masked(request, y, tile, cell)
