@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import time
 import zlib
 from pathlib import Path
@@ -15,11 +16,13 @@ DAY = 24 * 60 * 60
 
 
 def pytest_configure(config):
-    """Keep Numba's cache in a folder named after the sources.
+    """Keep Numba's cache in a folder named after the sources, and heed Ctrl-C also as a job in the background.
 
     Numba does not notice a change in a file that a cached function calls into; a new folder for every state of the
     package cannot be stale, and repeated runs of one state stay quick.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     digest = hashlib.sha256()
     for path in sorted((ROOT / "numbalstm").rglob("*.py")):
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())

@@ -4,6 +4,7 @@ An entry point is `entry(tile, jobs, x, y, first, last)`: it does the jobs first
 an integer: jobs is the address of records, x and y are addresses or whatever else the jobs share.
 """
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from numbalstm.kernels.compilation import entry_point
 from numbalstm.kernels.simd import I64
 
 INTEGERS = 5
+COMPILER_FRAMES = 2000  # calls inside each other while Numba infers types; 700 were seen
 
 
 class Code(NamedTuple):
@@ -36,7 +38,12 @@ class Code(NamedTuple):
 @cache
 def code_of(entry: Any, tile: Any) -> Code:
     """Compile an entry point, or load it."""
-    result = entry.get_compile_result(types.void(typeof(tile), *[types.int64] * INTEGERS))
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(limit + COMPILER_FRAMES)  # the caller may be deep in calls of its own
+    try:
+        result = entry.get_compile_result(types.void(typeof(tile), *[types.int64] * INTEGERS))
+    finally:
+        sys.setrecursionlimit(limit)
     return Code(result.entry_point, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
 
 
