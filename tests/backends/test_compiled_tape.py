@@ -227,12 +227,14 @@ def test_what_lies_under_a_mask_reaches_no_gradient(rng):
 
 def test_units_that_fill_up_a_vector_stay_out_of_the_gradients(rng):
     """They overflow here: with all gates at exp, their cell grows although nothing comes in."""
-    x = np.full((2, 120, 1), -9.0)
-    parameters = LSTMParameters(np.ones((1, 12)), np.zeros((3, 12)), np.zeros(12))
+    x = np.full((2, 120, 1), -9, "float32")
+    parameters = LSTMParameters(
+        *(array.astype("float32") for array in (np.ones((1, 12)), np.zeros((3, 12)), np.zeros(12)))
+    )
     exponential = activations.get("exponential")
     asked = request(x, parameters, activation=exponential, recurrent_activation=exponential)
     _, tape = compiled_tape.record(asked, None)
-    gradients = tape.pullback(np.ones((2, 120, 3)), None, None)
+    gradients = tape.pullback(np.ones((2, 120, 3), "float32"), None, None)
     assert all(np.isfinite(array).all() for _, array in parts(gradients))
 
 
