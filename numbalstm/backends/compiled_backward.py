@@ -143,6 +143,8 @@ class BackwardPass:
             **tape.cell,
             **{name: address(room) for name, room in self._rooms[number].items()},
         }
+        if self._projects:
+            values |= {"left_m": address(self._left_m), "projection_gradient": address(self._projection_gradient)}
         for name, value in values.items():
             job[name] = value
 
@@ -160,7 +162,6 @@ class BackwardPass:
         set_zones(job, self._tape.zones, self._order[mine], keep)
         if self._projects:
             job["dm"], job["dm_row"] = address(self._dm[mine]), self._dm.strides[0]
-            job["left_m"], job["projection_gradient"] = address(self._left_m), address(self._projection_gradient)
         if self._factors is not None:
             for name, factors in self._factors.items():
                 job[f"{name}_factors"] = address(factors[mine])

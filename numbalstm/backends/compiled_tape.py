@@ -17,7 +17,7 @@ from numbalstm.backends.compiled_backward import BackwardPass
 from numbalstm.backends.cpu import packed_weights, run
 from numbalstm.backends.interface import Forward, Gradients, Request
 from numbalstm.backends.plan import Layout, Plan, Rows, address, fill, set_cell, split, stride
-from numbalstm.backends.sequences import Arrays, Share, arrays_at, finish_outputs, plain, real_steps
+from numbalstm.backends.sequences import Arrays, Share, arrays_at, finish_outputs, plain, real_steps, scaled
 from numbalstm.kernels.cpu.job import JOB
 from numbalstm.kernels.cpu.packing import LINE, aligned
 from numbalstm.kernels.simd import Tile
@@ -60,7 +60,7 @@ class CompiledTape:
             and request.dropout_masks[0].ndim == 2
         ):
             self.x_factors = request.dropout_masks[0]  # of all gates at once: x is multiplied beforehand
-            request = request._replace(x=_scaled(request.x, self.x_factors), dropout_masks=None)
+            request = request._replace(x=scaled(request.x, self.x_factors), dropout_masks=None)
         parameters = request.parameters
         cell = cell_of(request)
         plain_cell = cell.is_plain and request.variant.zoneout is None
@@ -211,14 +211,7 @@ class CompiledTape:
                 segment = self._run_segment(number * self._every, outputs, *self._states[number])
             back.segment(segment, arrays_at(self._x, self.order, self.request.go_backwards))
         found = back.gradients()
-        return found if self.x_factors is None else found._replace(x=_scaled(found.x, self.x_factors))
-
-
-def _scaled(x: Any, factors: np.ndarray) -> Any:
-    """Sequences times the factors of their rows."""
-    if isinstance(x, list):
-        return [row * factor for row, factor in zip(x, factors, strict=True)]
-    return x * factors[:, None]
+        return found if self.x_factors is None else found._replace(x=scaled(found.x, self.x_factors))
 
 
 def _active(lengths: np.ndarray) -> np.ndarray:

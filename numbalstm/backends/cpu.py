@@ -7,6 +7,7 @@ from numbalstm.backends.cells import Cell, cell_of, unsupported_cell
 from numbalstm.backends.interface import Forward, Request
 from numbalstm.backends.operands import packed_matrix
 from numbalstm.backends.plan import Layout, Packed, Plan, Rows, address, build, dealt_order
+from numbalstm.backends.sequences import scaled
 from numbalstm.kernels.cpu.barrier import CONTENDED, TOGETHER, UNDECIDED
 from numbalstm.kernels.cpu.forward import forward_jobs
 from numbalstm.kernels.cpu.packing import pack, worth_narrowing
@@ -34,8 +35,7 @@ def forward(request: Request) -> Forward:
     tile = hardware.tile(parameters.dtype, not cell.is_plain, parameters.weights_dtype, parameters.compute_dtype)
     x, factors = request.x, request.dropout_masks and request.dropout_masks[0]
     if factors is not None:
-        rows = zip(x, factors, strict=True)
-        x = [row * factor for row, factor in rows] if isinstance(x, list) else x * factors[:, None]
+        x = scaled(x, factors)
         request = request._replace(x=x, dropout_masks=None)
     if isinstance(x, list):
         return _forward_ragged(request, tile, cell)

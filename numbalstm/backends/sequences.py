@@ -111,3 +111,10 @@ def of_real_steps(request: Request, dy: Any) -> Any:
         repeated = ~mask[:, step]
         dy[repeated, step - 1] += dy[repeated, step]
     return dy
+
+
+def scaled(x: Any, factors: np.ndarray) -> Any:
+    """Sequences times the factors of their rows."""
+    if isinstance(x, list):
+        return [row * factor for row, factor in zip(x, factors, strict=True)]
+    return x * factors[:, None]

@@ -265,6 +265,20 @@ def test_shares_of_rows_cover_the_batch_once(rng):
         assert all(a[1] == b[0] for a, b in pairwise(bounds))
 
 
+def test_a_wide_projection_with_fewer_shares_of_rows_than_threads(rng):
+    parameters = LSTMParameters(
+        normal(rng, 2, 20), normal(rng, 300, 20), normal(rng, 20), projection_kernel=normal(rng, 5, 300)
+    )
+    x = [normal(rng, length, 2) for length in (40, 1, 1, 1)]
+    asked = request(x, parameters)
+    d_outputs = [normal(rng, len(row), 300) for row in x]
+    expected = parts(compiled_tape.record(asked, None)[1].pullback(d_outputs, None, None))
+    tape = compiled_tape.record(asked, None)[1]
+    tape.workers = 4
+    for (name, a), (_, b) in zip(parts(tape.pullback(d_outputs, None, None)), expected, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
 AT_A_WIDTH = """
 import numpy as np
 from backends.test_compiled_tape import check, normal, factors

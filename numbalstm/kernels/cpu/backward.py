@@ -24,13 +24,12 @@ from numbalstm.kernels.cpu.backward_job import (
     place_of,
     place_of_all,
     planes,
-    projects,
     states_before,
     taped,
 )
 from numbalstm.kernels.cpu.blocks import gate_panel, wide_panel
 from numbalstm.kernels.cpu.forward import copy
-from numbalstm.kernels.cpu.gates import Spot, adjoint, kept_share, within
+from numbalstm.kernels.cpu.gates import Spot, adjoint, kept_share, projects, within
 from numbalstm.kernels.cpu.panel import block_rows
 from numbalstm.kernels.cpu.subnormals import flush_subnormals, restore_mode
 from numbalstm.kernels.linked import linked, overload

@@ -65,17 +65,6 @@ def states_before(job, step):
     return 0 if step == 0 else job.rows + taped(job, step - 1)
 
 
-def projects(tile, job):
-    """Whether the outputs of the cells were projected."""
-
-
-@overload(projects)
-def _projects(tile, job):
-    if tile.any_activation:
-        return lambda tile, job: job.projection_t != 0
-    return lambda tile, job: False
-
-
 def planes(tile):
     """How many left operands a row has: one, or with dropout one for each gate."""
 

@@ -15,7 +15,7 @@ from numbalstm.kernels.compilation import entry_point
 from numbalstm.kernels.cpu.barrier import begin_together, wait_for_all
 from numbalstm.kernels.cpu.blocks import wide_panel
 from numbalstm.kernels.cpu.gated import keep_factors
-from numbalstm.kernels.cpu.gates import Spot, kept_share, limited, update
+from numbalstm.kernels.cpu.gates import Spot, kept_share, limited, projects, update
 from numbalstm.kernels.cpu.job import JOB
 from numbalstm.kernels.cpu.left import (
     begin_products,
@@ -169,17 +169,6 @@ def _following(tile, job, at, rows):
             at.h_other, at.h_other + rows * job.h_row, at.c_other, at.c_other + rows * job.state_row
         )
     return lambda tile, job, at, rows: States(at.h_other, at.h, at.c, at.c)
-
-
-def projects(tile, job):
-    """Whether the outputs of the cells are projected."""
-
-
-@overload(projects)
-def _projects(tile, job):
-    if tile.any_activation:
-        return lambda tile, job: job.projection != 0
-    return lambda tile, job: False
 
 
 @linked

@@ -76,6 +76,17 @@ activate = _by_code(lambda formula: formula.forward)
 with_slope = _by_code(_with_slope)
 
 
+def projects(tile, job):
+    """Whether the outputs of the cells are projected."""
+
+
+@overload(projects)
+def _projects(tile, job):
+    if tile.any_activation:
+        return lambda tile, job: job.projection != 0
+    return lambda tile, job: False
+
+
 def update(tile, job, spot, z, c, h):
     """Return the new c and h of one row and tile, from the address of its sums and from its c and h."""
 

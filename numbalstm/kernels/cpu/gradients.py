@@ -5,8 +5,9 @@ the first and row by row, so neither the chunks nor the number of workers change
 """
 
 from numbalstm.kernels.compilation import entry_point
-from numbalstm.kernels.cpu.backward_job import JOB_BYTES, active_rows, blocks_of, job_at, m_block, place_of, projects
+from numbalstm.kernels.cpu.backward_job import JOB_BYTES, active_rows, blocks_of, job_at, m_block, place_of
 from numbalstm.kernels.cpu.blocks import outer_block, outer_block_shared
+from numbalstm.kernels.cpu.gates import projects
 from numbalstm.kernels.cpu.panel import block_rows
 from numbalstm.kernels.cpu.subnormals import flush_subnormals, restore_mode
 from numbalstm.kernels.linked import linked

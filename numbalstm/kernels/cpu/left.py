@@ -30,12 +30,6 @@ def _sum_row(tile):
     return 4 * lane_count(tile) * item_size(tile)
 
 
-@linked
-def _state_row(tile, job):
-    """Bytes of a row of states."""
-    return job.tiles * lane_count(tile) * item_size(tile)
-
-
 def _tile_bytes(tile, k):
     """Bytes of a tile's weights of depth k."""
 
