@@ -12,7 +12,7 @@ from numbalstm.backends.sequences import Arrays, Share, arrays_at, last_counts, 
 from numbalstm.kernels.cpu.backward import GROUP, adjoint_jobs
 from numbalstm.kernels.cpu.backward_job import BACKWARD_JOB
 from numbalstm.kernels.cpu.gradients import gradient_jobs
-from numbalstm.kernels.cpu.packing import LINE, aligned, pack, pack_columns, unpack
+from numbalstm.kernels.cpu.packing import LINE, aligned, pack_by_gate, pack_columns, unpack
 from numbalstm.kernels.launch import code_of
 from numbalstm.kernels.simd import Tile
 from numbalstm.parameters import LSTMParameters
@@ -30,7 +30,7 @@ class BackwardPass:
         self._tape, self._request, self._order = tape, tape.request, tape.order
         tile, packed = tape.tile, tape.packed
         self._tile, self._packed, self._factors = tile, packed, tape.factors
-        rows, total, tiles = len(tape.order), int(tape.lengths.sum()), len(packed.kernel)
+        rows, total, tiles = len(tape.order), int(tape.lengths.sum()), packed.tiles
         self._room = min(max(CHUNK_ROWS, rows), total)
         h_stride, stride = tape.strides
         self._dh = self._zeros(rows, h_stride + SPARE * tile.lanes)
@@ -52,8 +52,7 @@ class BackwardPass:
         vectors = -(-packed.features // tile.lanes) + 3
         shapes = {
             "dz": (self._room, 4, stride),
-            "dz_gates": (self._room if tile.dropout else 1, stride, 4),
-            "sums": (GROUP, (4 + vectors) * tile.lanes),
+            "sums": (GROUP, 2 * vectors * tile.lanes),
             "panel": (self._room, 4, tile.lanes),
             "dp": (self._room if tape.cell["peephole"] else 1, 3, stride),
             "dr": (self._room if self._projects else 1, h_stride),
@@ -119,7 +118,7 @@ class BackwardPass:
 
     def _fill(self, job: Any, number: int, everyone: np.ndarray, offsets: np.ndarray) -> None:
         packed, tape = self._packed, self._tape
-        tiles = len(packed.kernel)
+        tiles = packed.tiles
         values = {
             "features": packed.features,
             "units": packed.units,
@@ -207,5 +206,5 @@ def _transposed(matrix: np.ndarray, units: int, tile: Tile) -> np.ndarray:
     rows = np.zeros((4, stride, k), matrix.dtype)
     rows[:, :units] = matrix.reshape(k, 4, units).transpose(1, 2, 0)
     if tile.dropout:
-        return pack(rows.transpose(1, 0, 2).reshape(stride, 4 * k), tile.lanes)
+        return pack_by_gate(rows.transpose(1, 0, 2).reshape(stride, 4 * k), tile.lanes)
     return pack_columns(rows.reshape(4 * stride, k), tile.lanes)

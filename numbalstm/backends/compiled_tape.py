@@ -22,7 +22,7 @@ from numbalstm.kernels.cpu.job import JOB
 from numbalstm.kernels.cpu.packing import LINE, aligned
 from numbalstm.kernels.simd import Tile
 
-FORWARD_STEPS = 64  # between checkpoints that are never used
+FORWARD_NUMBERS = 1 << 23  # of a segment whose tape nobody reads: enough that few are needed
 
 
 @cache
@@ -32,14 +32,30 @@ def taped_tile(dtype: np.dtype, any_activation: bool, dropout: bool) -> Tile:
     return Tile(base.dtype, base.lanes, base.rows, any_activation, "native", True, dropout)
 
 
+def unsupported(request: Request) -> str | None:
+    """Why the kernels cannot run a forward pass, or None."""
+    return unsupported_cell(request)
+
+
 def unsupported_record(request: Request) -> str | None:
     """Why the kernels cannot record a request, or None."""
+    variant = request.variant
+    zone = None if variant.zoneout is None else variant.zoneout[1]
+    if variant.projection_clip is not None and any(np.any((one != 0) & (one != 1)) for one in _arrays(zone)):
+        return "gradients of a clipped projection whose zoneout mixes old and new values"
     return unsupported_cell(request)
+
+
+def _arrays(zone: Any) -> list[Any]:
+    """Return zoneout factors as arrays."""
+    return [] if zone is None else zone if isinstance(zone, list) else [np.asarray(zone)]
 
 
 def forward(request: Request) -> Forward:
     """Run a forward pass that `cpu.forward` cannot: with dropout by gate, of the states, or zoneout."""
-    return CompiledTape(request, FORWARD_STEPS).forward()
+    rows = len(request.x)
+    each_step = 6 * max(rows, 1) * request.parameters.units
+    return CompiledTape(request, max(FORWARD_NUMBERS // each_step, 1)).forward()
 
 
 def record(request: Request, checkpoint_every: int | None) -> tuple[Forward, "CompiledTape"]:
@@ -84,7 +100,7 @@ class CompiledTape:
         rows = np.searchsorted(-self.lengths, -0.5)  # those with any timestep
         threads = parallel.threads(self.request.threads)
         can_share = not self.cell["projection"]
-        return split(rows, self._steps, len(self.packed.kernel), self.packed, threads, can_share)
+        return split(rows, self._steps, self.packed.tiles, self.packed, threads, can_share)
 
     @property
     def nbytes(self) -> int:
@@ -155,7 +171,7 @@ class CompiledTape:
             share = shares[0 if self._share_units else number]
             self._fill(job, share, lengths, x, y, keep)
             if self._share_units:
-                tiles = len(self.packed.kernel)
+                tiles = self.packed.tiles
                 job["first_tile"], job["last_tile"] = tiles * number // workers, tiles * (number + 1) // workers
                 job["z"] += job["first_tile"] * job["z_tile"]
                 job["barrier"], job["worker"], job["workers"] = address(flags), number, workers
@@ -169,7 +185,8 @@ class CompiledTape:
         times = first + np.repeat(np.arange(len(active)), active)
         if self._positions is not None:
             times = self._positions[start + np.arange(rows) - np.repeat(offsets[:-1], active), times]
-        z = aligned((len(self.packed.kernel), rows, 4, self.tile.lanes), self.tile.dtype)
+        # an odd number of rows, so that the tiles of one row share no set of a cache
+        z = aligned((self.packed.tiles, rows | 1, 4, self.tile.lanes), self.tile.dtype)
         states = []
         for state in (h, c):
             taped = aligned((count + rows, state.shape[1]), self.tile.dtype)
@@ -191,9 +208,9 @@ class CompiledTape:
         set_cell(job, self.tile, self.cell, keep)
         set_zones(job, self.zones, self.order[mine], keep)
         if self.factors is not None:
-            for name, width in (("x", self.request.parameters.features), ("h", self.strides[0])):
-                factors = self.factors[name][mine]
-                room = aligned((max(int(job["chunk"]) * len(factors), 1), 4, width), self.tile.dtype)
+            for name, given in self.factors.items():
+                factors = given[mine]
+                room = aligned((4, max(int(job["chunk"]) * len(factors), 1), factors.shape[-1]), self.tile.dtype)
                 keep += [factors, room]
                 job[f"{name}_factors"], job[f"{name}_gates"] = address(factors), address(room)
 
@@ -229,28 +246,25 @@ def _bounds(lengths: np.ndarray, workers: int) -> list[tuple[int, int]]:
 
 def _final_states(segment: list[Share], h: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The states after a segment, in the order of the tape."""
-    finals = []
-    for name, state in (("h", h), ("c", c)):
-        final = aligned(state.shape, state.dtype)
-        for share in segment:
-            count, active = share.stop - share.start, np.diff(share.offsets)
-            last = np.searchsorted(-active, -np.arange(count), "left") - 1  # of each row; -1: it has none
-            place = np.where(last < 0, 0, count + share.offsets[last]) + np.arange(count)
-            final[share.start : share.stop] = getattr(share, name)[place]
-        finals.append(final)
-    return finals[0], finals[1]
+    finals = aligned(h.shape, h.dtype), aligned(c.shape, c.dtype)
+    for share in segment:
+        rows, active = np.arange(share.stop - share.start), np.diff(share.offsets)
+        last = np.searchsorted(-active, -rows, "left") - 1  # of each row; -1: it has none
+        place = np.where(last < 0, 0, len(rows) + share.offsets[last]) + rows
+        for final, states in zip(finals, (share.h, share.c), strict=True):
+            final[share.start : share.stop] = states[place]
+    return finals
 
 
 def _factors(request: Request, order: np.ndarray, stride: int) -> dict[str, np.ndarray] | None:
-    """Dropout factors of x and h, one set for each gate, (rows, 4, .), ones where none are given."""
+    """Dropout factors of x and h where they are given, one set for each gate, (rows, 4, .)."""
     if request.dropout_masks is None:
         return None
     factors = {}
     widths = (request.parameters.features, stride)
     for name, given, width in zip(("x", "h"), request.dropout_masks, widths, strict=True):
-        found = aligned((len(order), 4, width), request.parameters.dtype)
-        found.fill(1)
         if given is not None:
+            found = factors[name] = aligned((len(order), 4, width), request.parameters.dtype)
+            found.fill(1)
             found[:, :, : given.shape[-1]] = given[:, order].swapaxes(0, 1) if given.ndim == 3 else given[order, None]
-        factors[name] = found
     return factors

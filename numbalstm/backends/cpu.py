@@ -174,7 +174,7 @@ def _start_states(plan: Plan, initial_state, place) -> None:
 
 def packed_weights(parameters: LSTMParameters, tile: Tile) -> Packed:
     """The weights in the kernels' order, packed at the first use."""
-    key = ("packed", tile.lanes, tile.weights)
+    key = ("packed", tile.lanes, tile.weights, tile.dropout)
     found = parameters.packed.get(key)
     if found is None:
         bias = parameters.bias if parameters.bias is not None else np.zeros(4 * parameters.units, parameters.dtype)

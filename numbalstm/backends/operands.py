@@ -6,7 +6,7 @@ import numpy as np
 
 from numbalstm.kernels.cpu.amx import ROWS, configuration
 from numbalstm.kernels.cpu.narrow import LINE
-from numbalstm.kernels.cpu.packing import address, aligned, deepen, pack, pack_bfloat16, pack_int8
+from numbalstm.kernels.cpu.packing import address, aligned, deepen, pack, pack_bfloat16, pack_by_gate, pack_int8
 from numbalstm.kernels.cpu.product import PRODUCTS
 from numbalstm.kernels.simd import Tile
 
@@ -14,6 +14,8 @@ from numbalstm.kernels.simd import Tile
 def packed_matrix(matrix: np.ndarray, tile: Tile) -> tuple[np.ndarray, np.ndarray | None]:
     """A weight matrix as the tile's products read it, and its columns where they have scales."""
     product = PRODUCTS[tile.weights]
+    if tile.dropout:
+        return pack_by_gate(matrix, tile.lanes), None
     if tile.weights == "native":
         return pack(matrix, tile.lanes), None
     if product.scaled:

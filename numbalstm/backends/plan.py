@@ -58,6 +58,11 @@ class Packed(NamedTuple):
     units: int
     outputs: int  # units, or the width of the projection
 
+    @property
+    def tiles(self) -> int:
+        """How many tiles the units are cut into."""
+        return len(self.bias)
+
 
 class Plan(NamedTuple):
     """Jobs ready to run, and what they write: h (2, B, stride) and c (B, stride), rows in the order of `Rows`."""
@@ -99,7 +104,7 @@ def build(tile: Tile, packed: Packed, rows: Rows, layout: Layout, cell: dict[str
     """Cut the work and allocate what it needs; `cell` are the fields of all jobs that say what a cell computes."""
     count = len(rows.lengths)
     steps = int(rows.lengths[0]) if count else 0
-    tiles = packed.kernel.shape[0]
+    tiles = packed.tiles
     workers, share_units = split(count, steps, tiles, packed, threads, not cell["projection"])
     h, c = (
         aligned((2, count, stride(packed.outputs, tile)), tile.dtype),
@@ -153,7 +158,7 @@ def _fill(job, tile, packed, rows, layout, keep):
     """Everything of a job but its share of the units and its place in the state buffers."""
     count = len(rows.lengths)
     chunk = fill(job, tile, packed, rows, layout, keep)
-    sums = len(packed.kernel) * chunk * count if chunk > 1 else min(count, GROUP)
+    sums = packed.tiles * chunk * count if chunk > 1 else min(count, GROUP)
     z = aligned((sums, 4 * tile.lanes), tile.dtype)
     times = np.empty(chunk * count, np.int64)
     keep += [z, times]
@@ -172,7 +177,7 @@ def fill(job, tile, packed, rows, layout, keep):
         "features": packed.features,
         "units": packed.units,
         "outputs": packed.outputs,
-        "tiles": packed.kernel.shape[0],
+        "tiles": packed.tiles,
         "h_row": stride(packed.outputs, tile) * tile.dtype.itemsize,
         "state_row": stride(packed.units, tile) * tile.dtype.itemsize,
         "rows": count,
@@ -191,7 +196,7 @@ def fill(job, tile, packed, rows, layout, keep):
         "repeat_last": layout.repeat_last,
         "cursors": address(cursors),
         "packed_x": address(packed_x),
-        "last_tile": packed.kernel.shape[0],
+        "last_tile": packed.tiles,
         "workers": 1,
         **weight_fields(tile, packed, count, chunk, keep),
     }

@@ -77,28 +77,6 @@ def store_first(typingctx, tile, address, value, count):
 
 
 @intrinsic
-def store_interleaved(typingctx, tile, address, i, f, g, o):
-    """Four vectors to an address, lane by lane: i f g o of the first lane, then those of the next."""
-
-    def codegen(context, builder, sig, args):
-        lanes = tile.lanes
-        t = vector_type(tile.vector)
-
-        def joined(a, b, width):
-            order = ir.Constant(ir.VectorType(I32, 2 * width), list(range(2 * width)))
-            return builder.shuffle_vector(a, b, order)
-
-        pairs = joined(args[2], args[3], lanes), joined(args[4], args[5], lanes)
-        order = [gate * lanes + lane for lane in range(lanes) for gate in range(4)]
-        whole = builder.shuffle_vector(*pairs, ir.Constant(ir.VectorType(I32, 4 * lanes), order))
-        place = pointer(builder, args[1], ir.VectorType(t.element, 4 * lanes))
-        builder.store(whole, place).align = BYTES[tile.dtype]
-        return context.get_dummy_value()
-
-    return types.void(tile, types.intp, *[tile.vector] * 4), codegen
-
-
-@intrinsic
 def load_first(typingctx, tile, address, count):
     """The first `count` lanes from an address, zeros behind them; no other memory is read."""
 

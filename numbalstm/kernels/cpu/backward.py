@@ -23,12 +23,12 @@ from numbalstm.kernels.cpu.backward_job import (
     m_block,
     place_of,
     place_of_all,
-    planes,
     states_before,
     taped,
 )
-from numbalstm.kernels.cpu.blocks import gate_panel, wide_panel
+from numbalstm.kernels.cpu.blocks import factor_panel, gate_panel, wide_panel
 from numbalstm.kernels.cpu.forward import copy
+from numbalstm.kernels.cpu.gated import TOGETHER, add_times
 from numbalstm.kernels.cpu.gates import Spot, adjoint, kept_share, projects, within
 from numbalstm.kernels.cpu.panel import block_rows
 from numbalstm.kernels.cpu.subnormals import flush_subnormals, restore_mode
@@ -37,37 +37,15 @@ from numbalstm.kernels.memory import (
     item_size,
     lane_count,
     load,
-    load_first,
     load_integer,
     load_some,
     splat,
     store,
     store_first,
     store_integer,
-    store_interleaved,
-    store_scalar,
-    zero,
 )
 
 GROUP = 48  # rows whose products are worked on together: their sums stay in the first-level cache
-
-
-def keep_by_gate(tile, job, dz, d_i, d_f, d_g, d_o, left):
-    """Keep the adjoints of a tile's sums, whose dz is at an address, side by side by gate, where there is dropout."""
-
-
-@overload(keep_by_gate)
-def _keep_by_gate(tile, job, dz, d_i, d_f, d_g, d_o, left):
-    if not tile.dropout:
-        return lambda tile, job, dz, d_i, d_f, d_g, d_o, left: None
-
-    def keep(tile, job, dz, d_i, d_f, d_g, d_o, left):
-        lanes, item = lane_count(tile), item_size(tile)
-        store_interleaved(tile, dz, d_i, d_f, d_g, d_o)
-        for n in range(4 * left, 4 * lanes):  # what fills up the last tile may have overflowed
-            store_scalar(tile, dz + n * item, zero(tile))
-
-    return keep
 
 
 @linked
@@ -97,7 +75,6 @@ def _adjoints_of_row(tile, job, row, time, z, c, new_c, y, dh, dc, dz, dp):
         store(tile, dz + state + at, d_f)
         store(tile, dz + 2 * state + at, d_g)
         store(tile, dz + 3 * state + at, d_o)
-        keep_by_gate(tile, job, job.dz_gates + (dz - job.dz) + 4 * at, d_i, d_f, d_g, d_o, left)
         store(tile, dc + at, d_c)
         store(tile, dh + at, m if projects(tile, job) else past_h)
         if left < lanes:  # what fills up the last tile may have overflowed
@@ -195,48 +172,45 @@ def _shared_to_inputs(tile, job, dz, rows, sums):
 
 
 @linked
-def _by_gate(tile, job, dz, rows, weights, n):
-    """dz W^T of a tile of columns, gate by gate, in this worker's sums."""
-    width = lane_count(tile) * item_size(tile)
-    state = job.tiles * width
-    k = job.tiles * lane_count(tile)
-    _clear(tile, job.sums, 4 * rows)
-    by_gate = job.dz_gates + (dz - job.dz)
-    gate_panel(tile, rows, by_gate, 4 * state, weights + n * k * 4 * width, k, job.sums, 4 * width)
+def _add_by_gate(tile, job, dz, gate, rows, weights, columns, sums, row, factors, factor_row):
+    """sums = sums + dz W^T of one gate, times factors where there are any: an address, or 0."""
+    width, k = lane_count(tile) * item_size(tile), job.tiles * lane_count(tile)
+    vectors = _vectors(tile, columns)
+    groups = (vectors + TOGETHER - 1) // TOGETHER
+    left, lda = dz + gate * job.state_row, 4 * job.state_row
+    for group in range(groups):
+        w, at = weights + (gate * groups + group) * k * TOGETHER * width, group * TOGETHER * width
+        count, z = min(TOGETHER, vectors - group * TOGETHER), sums + at
+        if factors == 0:
+            gate_panel(tile, rows, count, left, lda, w, k, z, row, width, z, row, width, w)
+        else:
+            factor_panel(tile, rows, count, left, lda, w, k, z, row, factors + at, factor_row)
 
 
 @linked
 def _gated_to_states(tile, job, dz, rows):
-    width = lane_count(tile) * item_size(tile)
-    for first in range(0, rows, GROUP):
-        height = min(GROUP, rows - first)
-        for at in range(0, job.h_row, width):
-            _by_gate(tile, job, dz + first * 4 * job.state_row, height, job.recurrent_t, at // width)
-            for row in range(height):
-                target = job.dh + (first + row) * job.dh_row + at
-                total = load(tile, target)
-                for gate in range(4):
-                    factor = load(tile, job.h_factors + (4 * (first + row) + gate) * job.h_row + at)
-                    total = total + factor * load(tile, job.sums + (4 * row + gate) * width)
-                store(tile, target, total)
+    columns = job.h_row // item_size(tile)
+    for gate in range(4):
+        factors = job.h_factors + gate * job.h_row if job.h_factors != 0 else 0
+        _add_by_gate(tile, job, dz, gate, rows, job.recurrent_t, columns, job.dh, job.dh_row, factors, 4 * job.h_row)
 
 
 @linked
 def _gated_to_inputs(tile, job, dz, rows, sums):
-    width = lane_count(tile) * item_size(tile)
-    state = job.tiles * width
-    first = (dz - job.dz) // (4 * state)
-    for n in range(_vectors(tile, job.features)):
-        _by_gate(tile, job, dz, rows, job.kernel_t, n)
-        left = job.features - n * lane_count(tile)
+    row_bytes, columns = input_row(tile, job), job.features
+    count = rows * (row_bytes // (lane_count(tile) * item_size(tile)))
+    _clear(tile, sums, count)
+    first = (dz - job.dz) // (4 * job.state_row)
+    for gate in range(4):
+        if job.x_factors == 0:
+            _add_by_gate(tile, job, dz, gate, rows, job.kernel_t, columns, sums, row_bytes, 0, 0)
+            continue
+        _clear(tile, job.sums, count)
+        _add_by_gate(tile, job, dz, gate, rows, job.kernel_t, columns, job.sums, row_bytes, 0, 0)
         for row in range(rows):
-            total = splat(tile, 0.0)
-            for gate in range(4):
-                owner = load_integer(job.owners + 8 * (first + row))
-                factors = job.x_factors + (4 * owner + gate) * job.features * item_size(tile)
-                factor = load_first(tile, factors + n * width, left)
-                total = total + factor * load(tile, job.sums + (4 * row + gate) * width)
-            store(tile, sums + row * input_row(tile, job) + n * width, total)
+            owner = load_integer(job.owners + 8 * (first + row))
+            factors = job.x_factors + (4 * owner + gate) * columns * item_size(tile)
+            add_times(tile, job.sums + row * row_bytes, factors, sums + row * row_bytes, columns)
 
 
 @overload(to_states)
@@ -255,7 +229,7 @@ def _to_inputs(tile, job, dz, rows, sums):
 def _input_adjoints(tile, job):
     """B4."""
     item = item_size(tile)
-    sums = job.sums + GROUP * 4 * lane_count(tile) * item  # behind those of `_by_gate`
+    sums = job.sums + GROUP * input_row(tile, job)  # behind those of one gate
     total = load_integer(job.offsets + 8 * job.last_step) - load_integer(job.offsets + 8 * job.first_step)
     for first in range(0, total, GROUP):
         height = min(GROUP, total - first)
@@ -266,37 +240,57 @@ def _input_adjoints(tile, job):
 
 
 @linked
-def pack_blocks(tile, left, block, source, factors, columns):
-    """A row as columns of a left operand: blocks are `block` bytes apart; factors are an address, or 0."""
+def pack_blocks(tile, left, block, source, columns):
+    """A row as columns of a left operand: blocks are `block` bytes apart."""
     height, item = block_rows(tile), item_size(tile)
     for column in range(0, columns, height):
         for n in range(0, height, lane_count(tile)):
             start = column + n
             value = load_some(tile, source + start * item, columns - start)
-            if factors != 0:
-                value = value * load_some(tile, factors + start * item, columns - start)
             store_first(tile, left + n * item, value, height - n)
         left += block
 
 
 @linked
+def _pack_times(tile, left, block, source, factors, columns):
+    """As `pack_blocks`, times the factors of each gate in turn, a quarter of a block apart."""
+    height, item = block_rows(tile), item_size(tile)
+    for column in range(0, columns, height):
+        for n in range(0, height, lane_count(tile)):
+            start = column + n
+            value = load_some(tile, source + start * item, columns - start)
+            for gate in range(4):
+                factor = load_some(tile, factors + (gate * columns + start) * item, columns - start)
+                store_first(tile, left + gate * (block // 4) + n * item, value * factor, height - n)
+        left += block
+
+
 def pack_left(tile, job, left, source, factors, columns):
-    """One row of x or h' to the left operand of B5, by gate where there are factors: their address, or 0."""
-    item = item_size(tile)
-    for plane in range(planes(tile)):
-        of_gate = factors + plane * columns * item if factors != 0 else 0
-        pack_blocks(tile, left + plane * block_rows(tile) * item, job.left_block, source, of_gate, columns)
+    """One row of x or h' to the left operand of B5; by gate where there are factors: their address, or 0."""
+
+
+@overload(pack_left)
+def _pack_left(tile, job, left, source, factors, columns):
+    def by_gate(tile, job, left, source, factors, columns):
+        if factors != 0:
+            _pack_times(tile, left, job.left_block, source, factors, columns)
+        else:
+            pack_blocks(tile, left, job.left_block, source, columns)
+
+    def shared(tile, job, left, source, factors, columns):
+        pack_blocks(tile, left, job.left_block, source, columns)
+
+    return by_gate if tile.dropout else shared
 
 
 @linked
 def _pack_rows(tile, job, step, rows):
     """x and h' of one timestep, and what a projection was multiplied with, as B5 reads them."""
     item, height = item_size(tile), block_rows(tile)
-    block = planes(tile) * height * item
     x_blocks = blocks_of(tile, job.features) * job.left_block
     for row in range(rows):
         place = place_of_all(job, step) + job.first_row + row
-        left = job.left + place * block
+        left = job.left + place * height * item
         time = load_integer(job.times + 8 * (taped(job, step) + row))
         x = load_integer(job.x_rows + 8 * row) + time * job.x_step
         factors = job.x_factors + 4 * row * job.features * item if job.x_factors != 0 else 0
@@ -306,7 +300,7 @@ def _pack_rows(tile, job, step, rows):
         pack_left(tile, job, left + x_blocks, h, factors, job.h_row // item)
         if projects(tile, job):
             m, at = job.dm + row * job.dm_row, job.left_m + place * height * item
-            pack_blocks(tile, at, m_block(tile, job), m, 0, job.state_row // item)
+            pack_blocks(tile, at, m_block(tile, job), m, job.state_row // item)
 
 
 @linked

@@ -4,7 +4,7 @@ import numpy as np
 
 from numbalstm.kernels.cpu.job import CELL
 from numbalstm.kernels.cpu.panel import block_rows
-from numbalstm.kernels.linked import linked, overload
+from numbalstm.kernels.linked import linked
 from numbalstm.kernels.memory import item_size, load_integer, record_at
 
 FIELDS = (
@@ -17,11 +17,11 @@ FIELDS = (
     "z z_tile h c "  # the tape: see kernels.cpu.job
     "has_dy dy_rows dy_step "  # the outputs' adjoints, if any
     "dx_rows dx_step "  # the inputs' adjoints
-    "dz dz_gates "  # (rows of the chunk, 4, tiles * lanes), and with dropout the same with the gates side by side
+    "dz "  # (rows of the chunk, 4, tiles * lanes)
     "dh dc sums "  # (rows, dh_row bytes), (rows, tiles * lanes), scratch
     "h_row state_row dh_row "  # bytes of rows
     "targets owners "  # int64 tables, a row of the chunk each: address of its dx, and whose row it is
-    "left left_block "  # blocks, so many bytes each, of (rows of the chunk, block rows) of x, then of h'
+    "left left_block "  # blocks, so many bytes each, of (rows of the chunk, block rows) of x, then of h'; or 4 of these
     "panel "  # (rows of the chunk, 4, lanes)
     "gradient bias_gradient "  # (tiles, blocks * block rows, 4, lanes), and the same of one row
     "kernel_t recurrent_t "  # packed: see backends.tape
@@ -63,16 +63,6 @@ def taped(job, step):
 def states_before(job, step):
     """Row of the taped states at which those before a timestep begin: first come the initial ones of all rows."""
     return 0 if step == 0 else job.rows + taped(job, step - 1)
-
-
-def planes(tile):
-    """How many left operands a row has: one, or with dropout one for each gate."""
-
-
-@overload(planes)
-def _planes(tile):
-    count = 4 if tile.dropout else 1
-    return lambda tile: count
 
 
 @linked

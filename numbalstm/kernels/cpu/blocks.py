@@ -44,61 +44,109 @@ def _narrow_block(typingctx, tile, rows, vectors, a, lda, w, k, z, ldz):
     return types.void(tile, *[types.intp] * 8), codegen
 
 
-@intrinsic
-def _gate_block(typingctx, tile, rows, a, lda, w, k, z, ldz):
-    """As `panel.block`, with a left operand for each gate, side by side."""
-
-    def codegen(context, builder, sig, args):
-        _, rows, a, lda, w, k, z, ldz = args
-        item = product_of(tile).item
-        left = (I64(4 * item), I64(item))
-
-        def case(height):
-            return lambda: emit_block(
-                builder, tile, height, 1, a, lda, w, I64(0), k, z, ldz, I64(0), I64(0), I64(0), left=left
-            )
-
-        _switch(builder, rows, {height: case(height) for height in range(1, tile.rows + 1)})
-        return context.get_dummy_value()
-
-    return types.void(tile, *[types.intp] * 7), codegen
-
-
-def _outer_block(by_gate):
-    """z[r] += sum over k of a[k, r] * w[k] for the rows of a block; a holds [k][row], or [k][gate][row]."""
+def _gate_block(which):
+    """As `panel.block` for one gate of 1, 2 or 4 tiles; `which` of `emit_block`'s operands comes with its strides."""
 
     @intrinsic
-    def outer(typingctx, tile, a, w, k, z):
+    def blocks(typingctx, tile, rows, tiles, a, lda, a_step, w, k, z, ldz, z_tile, other, other_row, other_tile, ahead):
         def codegen(context, builder, sig, args):
-            _, a, w, k, z = args
-            product = product_of(tile)
-            row, plane, ldz = product.item, product.item * tile.rows, I64(4 * product.size)
-            left = (I64(4 * plane), I64(plane)) if by_gate(tile) else (I64(plane), None)
-            nothing = I64(0)
-            emit_block(
-                builder, tile, tile.rows, 1, a, I64(row), w, nothing, k, z, ldz, nothing, nothing, nothing, left=left
-            )
+            _, rows, tiles, a, lda, a_step, w, k, z, ldz, z_tile, *other, ahead = args
+            size, nothing = product_of(tile).size, I64(0)
+            steps = a_step, I64(4 * size)
+            more = {which: other, "vectors": 1, "steps": steps, "ahead": ahead}
+
+            def case(height, width):
+                return lambda: emit_block(
+                    builder, tile, height, width, a, lda, w, I64(size), k, z, ldz, z_tile, nothing, nothing, **more
+                )
+
+            cases = {
+                8 * width + height: case(height, width) for width in (1, 2, 4) for height in range(1, tile.rows + 1)
+            }
+            _switch(builder, builder.add(builder.mul(tiles, I64(8)), rows), cases)
             return context.get_dummy_value()
 
-        return types.void(tile, *[types.intp] * 4), codegen
+        return types.void(tile, *[types.intp] * 14), codegen
 
-    return outer
+    return blocks
 
 
-outer_block = _outer_block(lambda tile: tile.dropout)
-outer_block_shared = _outer_block(lambda tile: False)
+_sums_block, _factors_block = _gate_block("start"), _gate_block("factors")
 
 
 @linked
-def gate_panel(tile, rows, a, lda, w, k, z, ldz):
-    """z[r] += a[r, :k, gate] @ w by gate, for any number of rows."""
+def gate_block(tile, rows, tiles, a, lda, a_step, w, k, z, ldz, z_tile, start, start_row, start_tile, ahead):
+    """z[r, n] = start[r, n] + a[r, :k] @ w[n] for one gate of 1 to 4 tiles and r < rows <= tile.rows.
+
+    w holds [k][4]; a_step is from one k of a to the next. Strides are in bytes. Fetches k lines from `ahead` on.
+    """
+    done = 0
+    while done < tiles:  # three are a pair and one
+        count = tiles if tiles != 3 else 2 - done // 2
+        at = w + done * lane_count(tile) * item_size(tile)
+        sums, begin = z + done * z_tile, start + done * start_tile
+        _sums_block(tile, rows, count, a, lda, a_step, at, k, sums, ldz, z_tile, begin, start_row, start_tile, ahead)
+        done += count
+
+
+@linked
+def gate_panel(tile, rows, tiles, a, lda, w, k, z, ldz, z_tile, start, start_row, start_tile, ahead):
+    """`gate_block` for any number of rows, whose k are neighbours; fetches from as many rows behind `ahead`."""
+    item = item_size(tile)
     left, r = rows, 0
     blocks = (rows + block_rows(tile) - 1) // block_rows(tile)
     for part in range(blocks):
         height = (left + blocks - part - 1) // (blocks - part)
-        _gate_block(tile, height, a + r * lda, lda, w, k, z + r * ldz, ldz)
+        here, sums, begin, fetch = a + r * lda, z + r * ldz, start + r * start_row, ahead + (r + height) * ldz
+        gate_block(tile, height, tiles, here, lda, item, w, k, sums, ldz, z_tile, begin, start_row, start_tile, fetch)
         left -= height
         r += height
+
+
+@linked
+def factor_panel(tile, rows, tiles, a, lda, w, k, z, ldz, factors, factor_row):
+    """z[r, n] += factors[r, n] * (a[r, :k] @ w[n]) for one gate of 1 to 4 tiles side by side, and any rows."""
+    item, width = item_size(tile), lane_count(tile) * item_size(tile)
+    for r in range(0, rows, block_rows(tile)):
+        height = min(block_rows(tile), rows - r)
+        done = 0
+        while done < tiles:
+            count = tiles if tiles != 3 else 2 - done // 2
+            at, sums, f = w + done * width, z + r * ldz + done * width, factors + r * factor_row + done * width
+            here = a + r * lda
+            _factors_block(tile, height, count, here, lda, item, at, k, sums, ldz, width, f, factor_row, width, at)
+            done += count
+
+
+@intrinsic
+def outer_block(typingctx, tile, a, w, k, z):
+    """z[r] += sum over k of a[k, r] * w[k] for the rows of a block; a holds [k][row]."""
+
+    def codegen(context, builder, sig, args):
+        _, a, w, k, z = args
+        product = product_of(tile)
+        steps = I64(product.item * tile.rows), I64(4 * product.size)
+        nothing = I64(0)
+        emit_block(
+            builder,
+            tile,
+            tile.rows,
+            1,
+            a,
+            I64(product.item),
+            w,
+            nothing,
+            k,
+            z,
+            steps[1],
+            nothing,
+            nothing,
+            nothing,
+            steps=steps,
+        )
+        return context.get_dummy_value()
+
+    return types.void(tile, *[types.intp] * 4), codegen
 
 
 @linked

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from numbalstm.kernels.compilation import entry_point
 from numbalstm.kernels.cpu.barrier import begin_together, wait_for_all
 from numbalstm.kernels.cpu.blocks import wide_panel
-from numbalstm.kernels.cpu.gated import keep_factors
+from numbalstm.kernels.cpu.gated import begin_by_gate, h_by_gate, keep_factors, recur_by_gate, tiles_together
 from numbalstm.kernels.cpu.gates import Spot, kept_share, limited, projects, update
 from numbalstm.kernels.cpu.job import JOB
 from numbalstm.kernels.cpu.left import (
@@ -131,7 +131,7 @@ def begin_sums(tile, job, n, z, first, rows):
 
 @overload(begin_sums)
 def _begin_sums(tile, job, n, z, first, rows):
-    if tile.weights == "native" and not tile.dropout:
+    if tile.weights == "native":
 
         def at_once(tile, job, n, z, first, rows):
             width = lane_count(tile) * item_size(tile)
@@ -147,6 +147,27 @@ def _begin_sums(tile, job, n, z, first, rows):
         project(tile, job, n, z, first, rows)
 
     return one_by_one
+
+
+def begin_chunk(tile, job, z, rows):
+    """F1 for the packed inputs of a chunk, where it is not left to the steps; their sums begin at z."""
+
+
+@overload(begin_chunk)
+def _begin_chunk(tile, job, z, rows):
+    def tile_by_tile(tile, job, z, rows):
+        if job.chunk > 1:
+            for n in range(job.first_tile, job.last_tile):
+                begin_sums(tile, job, n, z + (n - job.first_tile) * job.z_tile, 0, rows)
+
+    def group_by_group(tile, job, z, rows):
+        n = job.first_tile
+        while n < job.last_tile and job.chunk > 1:
+            count = tiles_together(job, n)
+            begin_by_gate(tile, job, n, count, z + (n - job.first_tile) * job.z_tile, 0, rows)
+            n += count
+
+    return group_by_group if tile.dropout else tile_by_tile
 
 
 class States(NamedTuple):
@@ -178,15 +199,15 @@ def _cells(tile, job, n, z, times, first, rows, at, y):
     for row in range(first, first + rows):
         c, h, time = row * job.state_row + n * width, row * job.h_row + n * width, load_integer(times + 8 * row)
         target = y + load_integer(job.y_rows + 8 * row) + time * job.y_step + n * width
-        h_other = at.h_other + h
+        before, h_other = at.h + h, at.h_other + h
         if projects(tile, job):
-            target = h_other = job.m + c
+            target = before = h_other = job.m + c
         spot = Spot(row, time, n * width, job.units - n * lane_count(tile))
-        cell(tile, job, spot, z + (row - first) * 4 * width, at.c + c, at.c_other + c, at.h + h, h_other, target)
+        cell(tile, job, spot, z + (row - first) * 4 * width, at.c + c, at.c_other + c, before, h_other, target)
 
 
 @linked
-def _project_outputs(tile, job, times, rows, at, y):
+def project_outputs(tile, job, times, rows, at, y):
     """F4: the projection of a step's outputs to the next states and to y."""
     width = lane_count(tile) * item_size(tile)
     for vector in range(0, rows * job.r_row, width):
@@ -246,6 +267,38 @@ def _step_of_chunk(tile, job, step, z, times, rows, states, y):
 
 
 @linked
+def _step_by_gate(tile, job, step, z, times, rows, states, y):
+    """`one_step` with dropout by gate."""
+    for first in range(0, rows, GROUP // 4):
+        height, n = min(GROUP // 4, rows - first), job.first_tile
+        h, plane = h_by_gate(tile, job, states.h, first, height)
+        while n < job.last_tile:
+            count = tiles_together(job, n)
+            at = z + (n - job.first_tile) * job.z_tile + first * 4 * lane_count(tile) * item_size(tile)
+            if job.chunk == 1:
+                begin_by_gate(tile, job, n, count, at, first, height)
+            recur_by_gate(tile, job, n, count, h, plane, at, height)
+            for m in range(count):
+                _cells(tile, job, n + m, at + m * job.z_tile, times, first, height, states, y)
+            n += count
+
+
+def one_step(tile, job, step, z, times, rows, states, y):
+    """F2 and F3 of one timestep, and F1 where the chunk is left to its steps."""
+
+
+@overload(one_step)
+def _one_step(tile, job, step, z, times, rows, states, y):
+    def shared(tile, job, step, z, times, rows, states, y):
+        if job.chunk > 1:
+            _step_of_chunk(tile, job, step, z, times, rows, states, y)
+        else:
+            _whole_step(tile, job, step, z, times, rows, states, y)
+
+    return _step_by_gate.py_func if tile.dropout else shared
+
+
+@linked
 def _fill_masked(tile, job, y):
     """Outputs of the masked steps: the latest output before them where one is to be repeated, else zeros."""
     item = item_size(tile)
@@ -282,19 +335,14 @@ def run_job(tile, job, x, y):
         z, times = job.z + packed * row_bytes, job.times + 8 * packed
         total = _pack_inputs(tile, job, x, times, done, count, rows)
         prepare_x(tile, job, total)
-        if job.chunk > 1:
-            for n in range(job.first_tile, job.last_tile):
-                begin_sums(tile, job, n, z + (n - job.first_tile) * job.z_tile, 0, total)
+        begin_chunk(tile, job, z, total)
         packed += total
         for step in range(done, done + count):
             rows = _active(job, step, rows)
             prepare_h(tile, job, at.h, rows)
-            if job.chunk > 1:
-                _step_of_chunk(tile, job, step, z, times, rows, at, y)
-            else:
-                _whole_step(tile, job, step, z, times, rows, at, y)
+            one_step(tile, job, step, z, times, rows, at, y)
             if projects(tile, job):
-                _project_outputs(tile, job, times, rows, at, y)
+                project_outputs(tile, job, times, rows, at, y)
             at = following(tile, job, at, rows)
             z += rows * row_bytes
             times += 8 * rows

@@ -6,11 +6,12 @@ the first and row by row, so neither the chunks nor the number of workers change
 
 from numbalstm.kernels.compilation import entry_point
 from numbalstm.kernels.cpu.backward_job import JOB_BYTES, active_rows, blocks_of, job_at, m_block, place_of
-from numbalstm.kernels.cpu.blocks import outer_block, outer_block_shared
+from numbalstm.kernels.cpu.blocks import gate_block, outer_block
+from numbalstm.kernels.cpu.gated import TOGETHER
 from numbalstm.kernels.cpu.gates import projects
 from numbalstm.kernels.cpu.panel import block_rows
 from numbalstm.kernels.cpu.subnormals import flush_subnormals, restore_mode
-from numbalstm.kernels.linked import linked
+from numbalstm.kernels.linked import linked, overload
 from numbalstm.kernels.memory import item_size, lane_count, load, splat, store
 
 
@@ -58,21 +59,91 @@ def _add_peepholes(tile, jobs, workers, job, n):
         store(tile, job.peephole_gradient + at, total)
 
 
+def add_products(tile, jobs, workers, job):
+    """dK, dR and db of B5."""
+
+
 @linked
-def _gradients_of_job(tile, jobs, workers, job):
-    """B5 of a chunk for the tiles of units of one worker."""
-    mode = flush_subnormals()
+def _add_shared(tile, jobs, workers, job):
     width, height = lane_count(tile) * item_size(tile), block_rows(tile)
     blocks = blocks_of(tile, job.features) + blocks_of(tile, job.h_row // item_size(tile))
     for n in range(job.first_tile, job.last_tile):
-        if job.peephole != 0:
-            _add_peepholes(tile, jobs, workers, job, n)
         _gather(tile, jobs, workers, job, job.panel, job.bias_gradient + n * 4 * width, n)
         for block in range(blocks):
             target = job.gradient + (n * blocks + block) * height * 4 * width
             outer_block(tile, job.left + block * job.left_block, job.panel, job.all_rows, target)
+
+
+@linked
+def _gather_gate(tile, jobs, workers, job, panel, bias, source_at):
+    """The dz of one gate of one tile, `source_at` bytes into a row of dz, as `_gather`; panel holds rows of four."""
+    width = lane_count(tile) * item_size(tile)
+    total = load(tile, bias)
+    for step in range(job.last_step - 1, job.first_step - 1, -1):
+        for worker in range(workers):
+            other = job_at(jobs + worker * JOB_BYTES)
+            source = other.dz + place_of(other, step) * 4 * job.state_row + source_at
+            for _ in range(active_rows(other, step)):
+                dz = load(tile, source)
+                store(tile, panel, dz)
+                total = total + dz
+                source += 4 * job.state_row
+                panel += 4 * width
+    store(tile, bias, total)
+
+
+@linked
+def _add_by_gate(tile, jobs, workers, job):
+    width, height, item = lane_count(tile) * item_size(tile), block_rows(tile), item_size(tile)
+    x_blocks = blocks_of(tile, job.features)
+    blocks = x_blocks + blocks_of(tile, job.h_row // item)
+    tile_bytes = blocks * height * 4 * width
+    for n in range(job.first_tile, job.last_tile, TOGETHER):
+        count = min(TOGETHER, job.last_tile - n)
+        for gate in range(4):
+            for m in range(count):
+                bias = job.bias_gradient + ((n + m) * 4 + gate) * width
+                at = gate * job.state_row + (n + m) * width
+                _gather_gate(tile, jobs, workers, job, job.panel + m * width, bias, at)
+            for block in range(blocks):
+                factors = job.x_factors if block < x_blocks else job.h_factors
+                left = job.left + block * job.left_block + (gate * (job.left_block // 4) if factors != 0 else 0)
+                target = job.gradient + n * tile_bytes + block * height * 4 * width + gate * width
+                gate_block(
+                    tile,
+                    height,
+                    count,
+                    left,
+                    item,
+                    height * item,
+                    job.panel,
+                    job.all_rows,
+                    target,
+                    4 * width,
+                    tile_bytes,
+                    target,
+                    4 * width,
+                    tile_bytes,
+                    job.panel,
+                )
+
+
+@overload(add_products)
+def _add_products(tile, jobs, workers, job):
+    return (_add_by_gate if tile.dropout else _add_shared).py_func
+
+
+@linked
+def _gradients_of_job(tile, jobs, workers, job):
+    """B5 of a chunk for the tiles of units of one worker."""
+    mode = flush_subnormals()
+    if job.peephole != 0:
+        for n in range(job.first_tile, job.last_tile):
+            _add_peepholes(tile, jobs, workers, job, n)
+    add_products(tile, jobs, workers, job)
     if projects(tile, job):
-        groups = (job.h_row + 4 * width - 1) // (4 * width)
+        group_bytes = 4 * lane_count(tile) * item_size(tile)
+        groups = (job.h_row + group_bytes - 1) // group_bytes
         for group in range(job.worker, groups, workers):
             _projection_gradients(tile, jobs, workers, job, group)
     restore_mode(mode)
@@ -95,7 +166,7 @@ def _projection_gradients(tile, jobs, workers, job, group):
     blocks = blocks_of(tile, job.state_row // item_size(tile))
     for block in range(blocks):
         target = job.projection_gradient + (group * blocks + block) * height * 4 * width
-        outer_block_shared(tile, job.left_m + block * m_block(tile, job), job.panel, job.all_rows, target)
+        outer_block(tile, job.left_m + block * m_block(tile, job), job.panel, job.all_rows, target)
 
 
 @entry_point()

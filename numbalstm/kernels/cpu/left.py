@@ -3,7 +3,6 @@
 from numba.extending import intrinsic
 
 from numbalstm.kernels.cpu.amx import GROUP_BYTES, amx_panel, configure, release
-from numbalstm.kernels.cpu.gated import h_by_gate, project_by_gate, recur_by_gate
 from numbalstm.kernels.cpu.narrow import narrow_row, quantise_row, round_row
 from numbalstm.kernels.cpu.panel import panel, single_row, steps_of, weight_row_size
 from numbalstm.kernels.cpu.product import product_of
@@ -114,8 +113,6 @@ def _prepare_h(tile, job, h, rows):
         for r in range(rows):
             round_row(tile, h + r * job.h_row, job.outputs, job.h_narrow + r * narrow_row(size, job.outputs))
 
-    if tile.dropout:
-        return h_by_gate.py_func
     return {0: lambda tile, job, h, rows: None, 1: quantise, 2: round_rows}[size]
 
 
@@ -179,8 +176,6 @@ def _project_of(tile, job, n, z, tile_z, first, rows):
         for a, scales in ((job.x_high, job.x_high_scales), (job.x_low, job.x_low_scales)):
             _multiply(tile, rows, a + first * lda, lda, w, job.features, z, tile_z, columns, scales + 4 * first)
 
-    if tile.dropout:
-        return lambda tile, job, n, z, tile_z, first, rows: project_by_gate(tile, job, n, z, first, rows)
     wanted = twice if _size(tile) == 1 else once
     if not product_of(tile).scaled:
         return wanted
@@ -195,20 +190,12 @@ def _project_of(tile, job, n, z, tile_z, first, rows):
     return scaled
 
 
+@linked
 def _recur(tile, job, n, h, z, tile_z, first, rows):
     """As `recur` or, where tile_z is not 0, `recur_pair`."""
-
-
-@overload(_recur)
-def _recur_of(tile, job, n, h, z, tile_z, first, rows):
-    def once(tile, job, n, h, z, tile_z, first, rows):
-        w, columns = job.recurrent_kernel + n * _tile_bytes(tile, job.outputs), _columns(tile, job.recurrent_columns, n)
-        a, lda = _h(tile, job, h)
-        _multiply(tile, rows, a + first * lda, lda, w, job.outputs, z, tile_z, columns, job.h_scales + 4 * first)
-
-    if tile.dropout:
-        return lambda tile, job, n, h, z, tile_z, first, rows: recur_by_gate(tile, job, n, h, z, first, rows)
-    return once
+    w, columns = job.recurrent_kernel + n * _tile_bytes(tile, job.outputs), _columns(tile, job.recurrent_columns, n)
+    a, lda = _h(tile, job, h)
+    _multiply(tile, rows, a + first * lda, lda, w, job.outputs, z, tile_z, columns, job.h_scales + 4 * first)
 
 
 @linked
@@ -241,7 +228,7 @@ def pairs_tiles(tile):
 
 @overload(pairs_tiles)
 def _pairs_tiles(tile):
-    pairs = product_of(tile).few != 0 and not tile.dropout
+    pairs = product_of(tile).few != 0
     return lambda tile: pairs
 
 

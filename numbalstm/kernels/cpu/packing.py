@@ -1,5 +1,7 @@
 """Weights in the order in which the kernels read them, and memory that starts on a cache line."""
 
+from math import prod
+
 import numpy as np
 
 LINE = 64
@@ -8,10 +10,8 @@ EXACT_BYTES = 1 << 14
 
 def aligned(shape, dtype):
     """An uninitialised array that starts on a cache line, so that no vector load crosses one."""
-    count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    memory = np.empty(count + LINE, np.uint8)
-    start = -address(memory) % LINE
-    return memory[start : start + count].view(dtype).reshape(shape)
+    memory = np.empty(prod(shape) * np.dtype(dtype).itemsize + LINE, np.uint8)
+    return np.ndarray(shape, dtype, memory, -address(memory) % LINE)
 
 
 def address(array):
@@ -44,6 +44,19 @@ def unpack(packed, units):
     """The matrix (k, 4 * units) that `pack` made (tiles, k, 4, lanes) of."""
     tiles, k, gates, lanes = packed.shape
     return packed.transpose(1, 2, 0, 3).reshape(k, gates, tiles * lanes)[:, :, :units].reshape(k, gates * units)
+
+
+def pack_by_gate(matrix, lanes):
+    """(k, 4 * units) with gates i f g o  ->  (4, groups, k, 4 * lanes): four tiles of one gate side by side."""
+    k, width = matrix.shape
+    units, group = width // 4, 4 * lanes
+    packed = aligned((4, -(-units // group), k, group), matrix.dtype)
+    packed[:, -1] = 0
+    gates = matrix.reshape(k, 4, units)
+    for number in range(packed.shape[1]):
+        part = gates[:, :, number * group : (number + 1) * group]
+        packed[:, number, :, : part.shape[2]] = part.transpose(1, 0, 2)
+    return packed
 
 
 def pack_columns(matrix, lanes):

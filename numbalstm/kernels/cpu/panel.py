@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from numbalstm.kernels.cpu.product import product_of
-from numbalstm.kernels.linked import linked
+from numbalstm.kernels.linked import linked, overload
 from numbalstm.kernels.memory import item_size, lane_count, load, prefetch, store
 from numbalstm.kernels.simd import I64
 
@@ -36,39 +36,40 @@ def emit_block(
     scales,
     ahead=None,
     vectors=4,
-    left=None,
+    steps=None,
     start=None,
+    factors=None,
 ):
     """One loop over k with rows * tiles * vectors sums in registers; fetches a cache line a turn from `ahead` on.
 
-    `left`: bytes from one k of the left operand to the next, and from one vector's left operand to the next one's;
-    None: k are neighbours, and all vectors share one left operand. `start`: where the sums begin from, and the bytes
-    from one row of that to the next; None: from z.
+    `steps`: bytes from one k to the next of the left operand and of the weights; None: they are neighbours.
+    `start`: where the sums begin from, and the bytes from one row and one tile of that to the next; None: from z.
+    `factors`: address and strides alike of what the products are multiplied by before they are added to z, or None.
     """
     product = product_of(tile)
-    left_step, plane = left or (I64(product.left_item), None)
+    left_step, weight_step = steps or (I64(product.left_item), I64(vectors * product.weight_size))
     places = [(r, t, g) for r in range(rows) for t in range(tiles) for g in range(vectors)]
 
-    def cell(r, t, g, base=z, row=ldz):
-        offset = builder.add(builder.mul(row, I64(r)), builder.mul(ldz_tile, I64(t)))
+    def cell(r, t, g, base=z, row=ldz, column=ldz_tile):
+        offset = builder.add(builder.mul(row, I64(r)), builder.mul(column, I64(t)))
         return builder.add(base, builder.add(offset, I64(g * product.size)))
 
     def columns_of(t):
         return builder.add(columns, I64(t * 8 * product.size))
 
-    sums = {
-        (r, t, g): cgutils.alloca_once_value(
-            builder, product.start(builder, cell(r, t, g, *(start or (z, ldz))), columns_of(t), g)
-        )
-        for r, t, g in places
-    }
+    def first(r, t, g):
+        if factors is not None:
+            return product.nothing()
+        return product.start(builder, cell(r, t, g, *(start or ())), columns_of(t), g)
+
+    sums = {place: cgutils.alloca_once_value(builder, first(*place)) for place in places}
     row_of = [builder.add(a, builder.mul(lda, I64(r))) for r in range(rows)]
     tile_of = [builder.add(w, builder.mul(ldw, I64(t))) for t in range(tiles)]
 
     def advance(start):
         """Add the products of one step of k."""
         here = builder.mul(start, left_step)
-        there = builder.mul(start, I64(vectors * product.weight_size))
+        there = builder.mul(start, weight_step)
         weights = {
             (t, g): product.weight(builder, builder.add(tile_of[t], builder.add(there, I64(g * product.weight_size))))
             for t in range(tiles)
@@ -77,12 +78,10 @@ def emit_block(
         if ahead is not None:
             prefetch(builder, builder.add(ahead, builder.mul(start, I64(LINE))))
         for r in range(rows):
-            at = builder.add(row_of[r], here)
-            shared = product.left(builder, at) if plane is None else None
+            left = product.left(builder, builder.add(row_of[r], here))
             for t, g in weights:
-                own = shared or product.left(builder, builder.add(at, builder.mul(plane, I64(g))))
                 total = sums[r, t, g]
-                builder.store(product.add(builder, own, weights[t, g], builder.load(total)), total)
+                builder.store(product.add(builder, left, weights[t, g], builder.load(total)), total)
 
     whole = builder.and_(k, I64(-UNROLL))
     with cgutils.for_range_slice(builder, I64(0), whole, I64(UNROLL), intp=I64) as (index, _):
@@ -92,7 +91,11 @@ def emit_block(
         advance(index)
     for r, t, g in places:
         row_scale = builder.add(scales, I64(r * 4))
-        product.finish(builder, builder.load(sums[r, t, g]), cell(r, t, g), columns_of(t), g, row_scale)
+        total = builder.load(sums[r, t, g])
+        if factors is not None:
+            factor = product.total(builder, cell(r, t, g, *factors))
+            total = product.add(builder, total, factor, product.total(builder, cell(r, t, g)))
+        product.finish(builder, total, cell(r, t, g), columns_of(t), g, row_scale)
 
 
 @intrinsic
@@ -100,7 +103,9 @@ def block(typingctx, tile, rows, a, lda, w, k, z, ldz, columns, scales, ahead, s
     """z[r] = start[r] + a[r, :k] @ w for r < rows <= tile.rows; strides in bytes. Fetches k lines from `ahead` on."""
 
     def codegen(context, builder, sig, args):
-        _, count, a, lda, w, k, z, ldz, columns, scales, ahead, *begin = args
+        _, count, a, lda, w, k, z, ldz, columns, scales, ahead, *start = args
+        nothing = I64(0)
+        start.append(nothing)
         done = builder.append_basic_block("done")
         choice = builder.switch(count, done)
         for rows in range(1, tile.rows + 1):
@@ -108,7 +113,7 @@ def block(typingctx, tile, rows, a, lda, w, k, z, ldz, columns, scales, ahead, s
             choice.add_case(I64(rows), here)
             builder.position_at_end(here)
             emit_block(
-                builder, tile, rows, 1, a, lda, w, I64(0), k, z, ldz, I64(0), columns, scales, ahead, start=begin
+                builder, tile, rows, 1, a, lda, w, nothing, k, z, ldz, nothing, columns, scales, ahead, start=start
             )
             builder.branch(done)
         builder.position_at_end(done)
@@ -167,6 +172,17 @@ def steps_of(tile, k):
     return (k + step_depth(tile) - 1) // step_depth(tile)
 
 
+def next_sums(tile, address, begin_row):
+    """The address that sums are written to next, where that is a tape, which no cache holds yet, else 0."""
+
+
+@overload(next_sums)
+def _next_sums(tile, address, begin_row):
+    if tile.tape:
+        return lambda tile, address, begin_row: address if begin_row == 0 else 0
+    return lambda tile, address, begin_row: 0
+
+
 @linked
 def panel(tile, rows, a, lda, w, k, z, ldz, columns, scales):
     """z[r] += a[r, :k] @ w for any number of rows."""
@@ -186,8 +202,9 @@ def panel_from(tile, rows, a, lda, w, k, z, ldz, columns, scales, begin, begin_r
         blocks = (rows + block_rows(tile) - 1) // block_rows(tile)
         for part in range(blocks):
             height = (left + blocks - part - 1) // (blocks - part)
-            # each of the first blocks fetches its part of the weights that come next
-            ahead = weights + (length + min(part, 3) * depth // 4) * row_bytes
+            ahead = next_sums(tile, z + (r + height) * ldz, begin_row)
+            if ahead == 0:  # each of the first blocks fetches its part of the weights that come next
+                ahead = weights + (length + min(part, 3) * depth // 4) * row_bytes
             here = a + r * lda + start * left_size(tile)
             sums, from_r = z + r * ldz, begin + r * begin_row
             block(

@@ -45,6 +45,10 @@ class Float:
         """The sum before the first product."""
         return load_vector(builder, z, self.v)
 
+    def nothing(self):
+        """A sum of no products."""
+        return ir.Constant(vector_type(self.v), [0.0] * self.v.lanes)
+
     def left(self, builder, address):
         """The left operand of one step, in every lane."""
         return broadcast(builder, builder.load(pointer(builder, address, FLOAT[self.v.dtype])), self.v)
@@ -92,7 +96,7 @@ class WideInt8(Float):
         self.weight_size = self.v.lanes
 
     def start(self, builder, z, columns, gate):
-        return ir.Constant(vector_type(self.v), [0.0] * self.v.lanes)
+        return self.nothing()
 
     def weight(self, builder, address):
         got = builder.load(pointer(builder, address, ir.VectorType(ir.IntType(8), self.v.lanes)))
