@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from numbalstm import checks, objects
+from numbalstm.kernels.families import FAMILIES
 from numbalstm.kernels.formulas import FORMULAS
-from numbalstm.parametric import EQUAL, FAMILIES, FIXED
+from numbalstm.parametric import DEFAULTS, EQUAL, FIXED
 
 GENERATIONS = ("keras3", "keras2")
 
@@ -113,6 +114,11 @@ class Activation:
             )
 
     @property
+    def kernel_form(self) -> tuple[int | None, float, float]:
+        """The code, and the alpha and beta that go with it: 0 where the formula has none."""
+        return self.code, 0.0, 0.0
+
+    @property
     def is_custom(self) -> bool:
         """Whether it is a callable of the user's."""
         return NAMED.get(self.name) != self
@@ -140,10 +146,15 @@ class Parametric(Activation):
     __slots__ = ("alpha", "beta")
 
     def __init__(self, name: str, alpha: float, beta: float | None) -> None:
-        numbers = {"alpha": alpha} if beta is None else {"alpha": alpha, "beta": beta}
-        family = FAMILIES[name]
-        super().__init__(name, partial(family.function, **numbers), derivative=partial(family.derivative, **numbers))
+        code, *functions = FAMILIES[name]
+        function, derivative = (partial(one, alpha=alpha, beta=beta) for one in functions)
+        super().__init__(name, function, code=code, derivative=derivative)
         self.alpha, self.beta = alpha, beta
+
+    @property
+    def kernel_form(self) -> tuple[int | None, float, float]:
+        """The code, alpha and beta; 0 for a beta that the formula does not have."""
+        return self.code, self.alpha, 0.0 if self.beta is None else self.beta
 
     @property
     def is_custom(self) -> bool:
@@ -312,9 +323,9 @@ def onnx(name: str, alpha: float | None = None, beta: float | None = None) -> Ac
     (0.0, 'hard_sigmoid_keras2')
     """
     where = f"activations.onnx({name!r})"
-    if name not in FIXED and name not in FAMILIES:
-        raise checks.unknown("activations.onnx", "activation", name, (*FIXED, *FAMILIES))
-    defaults = () if name in FIXED else FAMILIES[name].defaults
+    if name not in FIXED and name not in DEFAULTS:
+        raise checks.unknown("activations.onnx", "activation", name, (*FIXED, *DEFAULTS))
+    defaults = () if name in FIXED else DEFAULTS[name]
     numbers: list[float | None] = [None, None]
     for index, (label, given) in enumerate((("alpha", alpha), ("beta", beta))):
         if index >= len(defaults):

@@ -1,5 +1,6 @@
 """Weight records: the arrays of one LSTM, and the variables of a layer."""
 
+import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,8 @@ class LSTMParameters:
     dtype : numpy.dtype
     packed : dict
         Empty at first; a backend keeps its own forms of the weights here, under its own key.
+    common : dict
+        The same for forms that the recurrent kernel has no part in: `with_recurrent_kernel` hands them on.
 
     Raises
     ------
@@ -109,6 +112,7 @@ class LSTMParameters:
 
     __slots__ = (
         "bias",
+        "common",
         "compute_dtype",
         "dtype",
         "features",
@@ -156,6 +160,14 @@ class LSTMParameters:
         self.peephole_kernel = self._optional("peephole_kernel", peephole_kernel, (len(PEEPHOLE_GATES), units))
         self.norm = None if norm is None else self._checked_norm(norm)
         self.packed: dict = {}
+        self.common: dict = {}
+
+    def with_recurrent_kernel(self, matrix: np.ndarray) -> "LSTMParameters":
+        """Return a record that differs in the recurrent kernel alone, of the same shape and dtype."""
+        other = copy.copy(self)
+        other.recurrent_kernel = self._stored(self._checked("recurrent_kernel", matrix, self.recurrent_kernel.shape))
+        other.common = self.common
+        return other
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -196,7 +208,7 @@ class LSTMParameters:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what backends made of the weights: it holds addresses in this object's and process's memory."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"packed": {}}
+        return {name: getattr(self, name) for name in self.__slots__} | {"packed": {}, "common": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -246,6 +258,10 @@ class Weight:
     def dtype(self) -> np.dtype:
         """Type of the value."""
         return self.value.dtype
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the value, so that a weight may stand in expressions: ``x @ layer.kernel``."""
+        return np.array(self.value, dtype, copy=copy)
 
     def __repr__(self) -> str:
         fixed = "" if self.trainable else ", trainable=False"

@@ -4,13 +4,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbalstm import activations
 from numbalstm.backends.interface import Request, activations_of
 from numbalstm.backends.plan import stride
 from numbalstm.kernels.cpu.packing import address, aligned, pack_columns
 from numbalstm.kernels.simd import Tile
 from numbalstm.parameters import PEEPHOLE_GATES, LSTMParameters
 
-TANH, SIGMOID = 1, 2
 NO_LIMIT = float("inf")
 
 
@@ -19,21 +19,22 @@ class Cell(NamedTuple):
 
     Attributes
     ----------
-    codes : tuple of int
-        Of the activations of i, f, g, o and of the cell state, as in `numbalstm.kernels.formulas`.
+    forms : tuple of (code, alpha, beta)
+        Of the activations of i, f, g, o and of the cell state: their `numbalstm.activations.Activation.kernel_form`.
     coupled : bool
     gate_clip, cell_clip, projection_clip : float
         As in `numbalstm.backends.interface.Variant`; infinite for none.
-    peepholes, projects : bool
+    peepholes, projects, zoned : bool
     """
 
-    codes: tuple[int, int, int, int, int]
+    forms: tuple[tuple[int, float, float], ...]
     coupled: bool = False
     gate_clip: float = NO_LIMIT
     cell_clip: float = NO_LIMIT
     projection_clip: float = NO_LIMIT
     peepholes: bool = False
     projects: bool = False
+    zoned: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -42,9 +43,11 @@ class Cell(NamedTuple):
 
     def fields(self, tile: Tile, parameters: LSTMParameters) -> dict[str, Any]:
         """What every job of the cell says."""
-        names = ("i_activation", "f_activation", "g_activation", "o_activation", "h_activation")
+        values: dict[str, Any] = {}
+        for gate, form in zip("ifgoh", self.forms, strict=True):
+            values |= zip((f"{gate}_activation", f"{gate}_alpha", f"{gate}_beta"), form, strict=True)
         return {
-            **dict(zip(names, self.codes, strict=True)),
+            **values,
             "coupled": self.coupled,
             "gate_clip": self.gate_clip,
             "cell_clip": self.cell_clip,
@@ -54,13 +57,8 @@ class Cell(NamedTuple):
         }
 
 
+TANH, SIGMOID = activations.get("tanh").kernel_form, activations.get("sigmoid").kernel_form
 PLAIN_CELL = Cell((SIGMOID, SIGMOID, TANH, SIGMOID, TANH))
-
-
-def cell_of_codes(activation: int, recurrent_activation: int) -> Cell:
-    """Return the cell with the codes of a layer's two activations."""
-    gate = recurrent_activation
-    return Cell((gate, gate, activation, gate, activation))
 
 
 def cell_of(request: Request) -> Cell:
@@ -68,11 +66,12 @@ def cell_of(request: Request) -> Cell:
     variant, parameters = request.variant, request.parameters
     limits = (variant.gate_clip, variant.cell_clip, variant.projection_clip)
     return Cell(
-        tuple(activation.code for activation in activations_of(request)),
+        tuple(activation.kernel_form for activation in activations_of(request)),
         variant.coupled,
         *(NO_LIMIT if limit is None else limit for limit in limits),
         parameters.peephole_kernel is not None,
         parameters.projection_kernel is not None,
+        variant.zoneout is not None,
     )
 
 
@@ -83,30 +82,27 @@ def unsupported_cell(request: Request) -> str | None:
             return f"the activation {activation.name!r}"
     if request.parameters.norm is not None:
         return "layer normalisation"
-    variant = request.variant
-    if variant.projection_clip is not None and variant.zoneout is not None and variant.zoneout[1] is not None:
-        return "a clipped projection with zoneout"
     return None
 
 
 def _packed_peepholes(parameters: LSTMParameters, tile: Tile) -> np.ndarray:
     """The peepholes of i, f and o, each filled up to a row of states; made at the first use."""
     key = ("peepholes", tile.lanes)
-    found = parameters.packed.get(key)
+    found = parameters.common.get(key)
     if found is None:
         found = aligned((len(PEEPHOLE_GATES), stride(parameters.units, tile)), tile.dtype)
         found.fill(0)
         found[:, : parameters.units] = parameters.peephole_kernel
-        parameters.packed[key] = found
+        parameters.common[key] = found
     return found
 
 
 def _packed_projection(parameters: LSTMParameters, tile: Tile) -> np.ndarray:
     """The projection as `kernels.cpu.blocks.wide_panel` reads it; made at the first use."""
     key = ("projection", tile.lanes)
-    found = parameters.packed.get(key)
+    found = parameters.common.get(key)
     if found is None:
-        found = parameters.packed[key] = pack_columns(parameters.projection_kernel, tile.lanes)
+        found = parameters.common[key] = pack_columns(parameters.projection_kernel, tile.lanes)
     return found
 
 

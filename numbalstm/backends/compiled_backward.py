@@ -141,6 +141,8 @@ class BackwardPass:
             "peephole_gradient": address(self._peepholes),
             **tape.cell,
             **{name: address(room) for name, room in self._rooms[number].items()},
+            # for a worker without rows, too: its weight gradients are those of all rows
+            **{f"{name}_factors": address(factors) for name, factors in (self._factors or {}).items()},
         }
         if self._projects:
             values |= {"left_m": address(self._left_m), "projection_gradient": address(self._projection_gradient)}
@@ -192,11 +194,13 @@ def transposed_weights(parameters: LSTMParameters, tile: Tile) -> dict[str, np.n
     key = ("transposed", tile.lanes, tile.dropout)
     found = parameters.packed.get(key)
     if found is None:
-        matrices = {"kernel_t": parameters.kernel, "recurrent_t": parameters.recurrent_kernel}
-        found = {name: _transposed(matrix, parameters.units, tile) for name, matrix in matrices.items()}
-        if parameters.projection_kernel is not None:
-            found["projection_t"] = pack_columns(parameters.projection_kernel.T, tile.lanes)
-        parameters.packed[key] = found
+        if key not in parameters.common:
+            common = {"kernel_t": _transposed(parameters.kernel, parameters.units, tile)}
+            if parameters.projection_kernel is not None:
+                common["projection_t"] = pack_columns(parameters.projection_kernel.T, tile.lanes)
+            parameters.common[key] = common
+        recurrent = _transposed(parameters.recurrent_kernel, parameters.units, tile)
+        found = parameters.packed[key] = {**parameters.common[key], "recurrent_t": recurrent}
     return found
 
 

@@ -52,7 +52,7 @@ def _arrays(zone: Any) -> list[Any]:
 
 
 def forward(request: Request) -> Forward:
-    """Run a forward pass that `cpu.forward` cannot: with dropout by gate, of the states, or zoneout."""
+    """Run a forward pass that `cpu.forward` cannot: with dropout by gate, or of the states."""
     rows = len(request.x)
     each_step = 6 * max(rows, 1) * request.parameters.units
     return CompiledTape(request, max(FORWARD_NUMBERS // each_step, 1)).forward()
@@ -79,8 +79,7 @@ class CompiledTape:
             request = request._replace(x=scaled(request.x, self.x_factors), dropout_masks=None)
         parameters = request.parameters
         cell = cell_of(request)
-        plain_cell = cell.is_plain and request.variant.zoneout is None
-        self.tile = taped_tile(parameters.dtype, not plain_cell, request.dropout_masks is not None)
+        self.tile = taped_tile(parameters.dtype, not cell.is_plain, request.dropout_masks is not None)
         self.cell = cell.fields(self.tile, parameters)
         self.packed = packed_weights(parameters, self.tile)
         self.strides = stride(parameters.output_size, self.tile), stride(parameters.units, self.tile)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from numbalstm.backends import hardware, parallel
-from numbalstm.backends.cells import Cell, cell_of, unsupported_cell
+from numbalstm.backends.cells import Cell, cell_of, unsupported_cell, zones_of
 from numbalstm.backends.interface import Forward, Request
 from numbalstm.backends.operands import packed_matrix
 from numbalstm.backends.plan import Layout, Packed, Plan, Rows, address, build, dealt_order
@@ -25,7 +25,7 @@ def unsupported(request: Request) -> str | None:
         m_x, m_h = request.dropout_masks
         if m_h is not None or (m_x is not None and m_x.ndim == 3):
             return "dropout masks of the recurrent state or of single gates"
-    return "zoneout" if request.variant.zoneout is not None else unsupported_cell(request)
+    return unsupported_cell(request)
 
 
 def forward(request: Request) -> Forward:
@@ -54,6 +54,8 @@ def _forward_dense(request: Request, y: np.ndarray, tile: Tile, cell: Cell) -> F
     """All rows have all the steps. The plan of the latest call with the same layout is used again."""
     x = request.x
     batch, steps, _ = x.shape
+    if cell.zoned:
+        return _forward_zoned(request, y, tile, cell)
     threads = parallel.threads(request.threads)
     key = ("plan", x.shape, x.strides, y.strides, request.go_backwards, cell, threads)
     pool = request.parameters.packed.setdefault(key, [])
@@ -75,6 +77,14 @@ def _forward_dense(request: Request, y: np.ndarray, tile: Tile, cell: Cell) -> F
     return result
 
 
+def _forward_zoned(request: Request, y: np.ndarray, tile: Tile, cell: Cell) -> Forward:
+    """As `_forward_dense`, with a plan of its own: the factors of zoneout are elsewhere in each call."""
+    x, everyone = request.x, np.arange(len(request.x))
+    rows = Rows(np.full(len(x), x.shape[1]), everyone * x.strides[0], everyone * y.strides[0], None)
+    start = address(x) + (x.strides[1] * (x.shape[1] - 1) if request.go_backwards else 0)
+    return Forward(y, *_run_once(request, tile, cell, rows, _layout(request, y, 0, 0), everyone, start, address(y)))
+
+
 def _forward_masked(request: Request, y: np.ndarray, tile: Tile, cell: Cell) -> Forward:
     """Every row is the sequence of its real steps: masked steps are never computed."""
     x, mask = request.x, request.mask
@@ -86,7 +96,7 @@ def _forward_masked(request: Request, y: np.ndarray, tile: Tile, cell: Cell) -> 
     )
     first = steps - 1 if request.go_backwards else 0
     layout = _layout(request, y, address(mask) + first * mask.strides[1], mask.strides[1])
-    h, c = _run_once(request, tile, cell, rows[order], layout, order, address(x) + first * x.strides[1], address(y))
+    h, c = _run_once(request, tile, cell, rows, layout, order, address(x) + first * x.strides[1], address(y))
     if not request.return_sequences:
         y[lengths == 0] = 0
         if request.zero_output_for_mask:
@@ -117,13 +127,18 @@ def _forward_ragged(request: Request, tile: Tile, cell: Cell) -> Forward:
     )
     layout = Layout(-x_step if request.go_backwards else x_step, itemsize, y_step, 0, 0, 0, False)
     order = np.argsort(-lengths, kind="stable")
-    h, c = _run_once(request, tile, cell, rows[order], layout, order, 0, 0)
+    h, c = _run_once(request, tile, cell, rows, layout, order, 0, 0)
     return Forward(outputs, h, c)
 
 
 def _run_once(request, tile, cell, rows, layout, order, x, y):
-    """Plan and run rows in the given order; the final states h and c in the order of the batch."""
-    fields = cell.fields(tile, request.parameters)
+    """Plan and run the rows of the batch in the given order; the final states h and c in the order of the batch."""
+    fields, zones = cell.fields(tile, request.parameters), (zones_of(request, 0), zones_of(request, 1))
+    for name, factors in zip(("c_zones", "h_zones"), zones, strict=True):
+        if factors is not None:
+            rows = rows._replace(**{name: factors.rows})
+            fields[f"{name[:-1]}_step"] = factors.step
+    rows = rows[order]
     plan = build(
         tile, packed_weights(request.parameters, tile), rows, layout, fields, parallel.threads(request.threads)
     )
@@ -178,10 +193,11 @@ def packed_weights(parameters: LSTMParameters, tile: Tile) -> Packed:
     found = parameters.packed.get(key)
     if found is None:
         bias = parameters.bias if parameters.bias is not None else np.zeros(4 * parameters.units, parameters.dtype)
-        if PRODUCTS[tile.weights].scaled and not worth_narrowing(parameters.kernel):
-            kernel, kernel_columns = pack(parameters.kernel, tile.lanes), None
-        else:
-            kernel, kernel_columns = packed_matrix(parameters.kernel, tile)
+        if key not in parameters.common:
+            exact = PRODUCTS[tile.weights].scaled and not worth_narrowing(parameters.kernel)
+            packed = (pack(parameters.kernel, tile.lanes), None) if exact else packed_matrix(parameters.kernel, tile)
+            parameters.common[key] = packed
+        kernel, kernel_columns = parameters.common[key]
         recurrent_kernel, recurrent_columns = packed_matrix(parameters.recurrent_kernel, tile)
         found = parameters.packed[key] = Packed(
             kernel,

@@ -28,6 +28,8 @@ class Rows(NamedTuple):
     x: np.ndarray  # int64 (B,)
     y: np.ndarray  # int64 (B,)
     mask: np.ndarray | None  # int64 (B,)
+    c_zones: np.ndarray | None = None  # int64 (B,): addresses, not offsets; None without zoneout
+    h_zones: np.ndarray | None = None
 
     def __getitem__(self, rows):
         """The same tables for some of the rows, contiguous."""
@@ -187,7 +189,10 @@ def fill(job, tile, packed, rows, layout, keep):
         "lengths": address(rows.lengths),
         "x_rows": address(rows.x),
         "y_rows": address(rows.y),
-        "mask_rows": 0 if rows.mask is None else address(rows.mask),
+        **{
+            field: 0 if table is None else address(table)
+            for field, table in (("mask_rows", rows.mask), ("c_zones", rows.c_zones), ("h_zones", rows.h_zones))
+        },
         "x_step": layout.x_step,
         "x_item": layout.x_item,
         "y_step": layout.y_step,

@@ -4,21 +4,22 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from numbalstm.backends import parallel
-from numbalstm.backends.cells import cell_of_codes
+from numbalstm.backends.cells import cell_of, set_zones, zones_of
 from numbalstm.backends.cpu import packed_weights
 from numbalstm.backends.dense import DenseWeights, dense_jobs_of
+from numbalstm.backends.interface import Request
 from numbalstm.backends.operands import weight_fields
-from numbalstm.backends.plan import address, step_cycles
+from numbalstm.backends.plan import address, set_cell, step_cycles, stride
 from numbalstm.kernels.cpu.dense import dense_jobs
 from numbalstm.kernels.cpu.packing import aligned
 from numbalstm.kernels.cpu.step import STEP, step_jobs
 from numbalstm.kernels.launch import code_of
 from numbalstm.kernels.simd import Tile
-from numbalstm.parameters import LSTMParameters
 
 ROWS = 96  # of one job: its sums stay in the second-level cache
 ROWS_TO_SPLIT = 8  # for each thread; with fewer rows the threads share the units
@@ -38,7 +39,8 @@ class Steps:
     Parameters
     ----------
     tile : Tile
-    layers : sequence of (LSTMParameters, (code, recurrent code))
+    layers : sequence of Request
+        What each layer computes; of these, the parameters, activations and variant, whose zoneout is of rates.
     rows : int
         Most rows of a step.
     threads : int
@@ -46,38 +48,34 @@ class Steps:
 
     Attributes
     ----------
-    x, y : arrays (rows, features) and (rows, units)
+    x, y : arrays (rows, features) and (rows, outputs)
         What a step reads and writes.
     """
 
-    def __init__(
-        self, tile: Tile, layers: Sequence[tuple[LSTMParameters, tuple[int, int]]], rows: int, threads: int
-    ) -> None:
+    def __init__(self, tile: Tile, layers: Sequence[Request], rows: int, threads: int) -> None:
         self.tile = tile
         self._threads = threads
-        self._codes = [codes for _, codes in layers]
-        self._units = [parameters.units for parameters, _ in layers]
-        strides = [-(-units // tile.lanes) * tile.lanes for units in self._units]
-        self.x = aligned((rows, layers[0][0].features), tile.dtype)
-        self._outputs = [aligned((rows, units), tile.dtype) for units in self._units]
+        records = [layer.parameters for layer in layers]
+        self.x = aligned((rows, records[0].features), tile.dtype)
+        self._outputs = [aligned((rows, record.output_size), tile.dtype) for record in records]
         self.y = self._outputs[-1]
-        self._h = [aligned((2, rows, stride), tile.dtype) for stride in strides]
-        self._c = [aligned((rows, stride), tile.dtype) for stride in strides]
+        self._h = [aligned((2, rows, stride(record.output_size, tile)), tile.dtype) for record in records]
+        self._c = [aligned((rows, stride(record.units, tile)), tile.dtype) for record in records]
         for states in (*self._h, *self._c):
             states.fill(0)
         self._bounds, self._jobs = [0], np.zeros(0, STEP)
-        self.set_parameters([parameters for parameters, _ in layers])
+        self.set_layers(layers)
         self.cut(rows)
 
-    def set_parameters(self, layers: Sequence[LSTMParameters]) -> None:
+    def set_layers(self, layers: Sequence[Request]) -> None:
         """Use these weights from the next step on; `cut` has to follow."""
-        self._parameters = layers
-        self._packed = [packed_weights(parameters, self.tile) for parameters in layers]
+        self._layers = layers
+        self._packed = [packed_weights(layer.parameters, self.tile) for layer in layers]
 
     def cut(self, rows: int) -> None:
         """Let the next steps have this many rows; the states of the rows stay."""
         bounds, jobs, self._keep = [0], [], []
-        for number in range(len(self._units)):
+        for number in range(len(self._packed)):
             jobs += self._jobs_of(number, rows)
             bounds.append(len(jobs))
         self.rows = rows
@@ -90,7 +88,7 @@ class Steps:
         self.run = self._run_alone = partial(run, self.tile, address(self._jobs), 0, 0, 0, len(self._jobs))
         cycles = self._cycles(rows)
         if self._threads > 1 and cycles > WORTH_SHARING:
-            self._layers = [
+            self._shared = [
                 (address(self._jobs) + first * STEP.itemsize, last - first) for first, last in pairwise(bounds)
             ]
             self._wakes = cycles > WORTH_WAKING
@@ -101,7 +99,7 @@ class Steps:
     def states(self) -> list[np.ndarray]:
         """The rows' states h and c of each layer in turn, padded to whole tiles; views, valid until the next step."""
         found = []
-        for number in range(len(self._units)):
+        for number in range(len(self._packed)):
             found += [self._h[number][self._latest(number), : self.rows], self._c[number][: self.rows]]
         return found
 
@@ -112,50 +110,55 @@ class Steps:
         return int(self._jobs["h"][self._bounds[number]] != address(self._h[number]))
 
     def _cycles(self, rows: int) -> float:
-        return sum(step_cycles(packed, rows, len(packed.kernel), together=rows) for packed in self._packed)
+        return sum(step_cycles(packed, rows, packed.tiles, together=rows) for packed in self._packed)
 
-    def _parts(self, rows: int, tiles: int) -> list[tuple[int, int, int, int]]:
-        """First and last row, first and last tile of each job of a layer."""
+    def _parts(self, rows: int, tiles: int, projects: bool) -> list[tuple[int, int, int, int]]:
+        """First and last row, first and last tile of each job of a layer; a projection needs all tiles of a row."""
         workers = self._threads if self._cycles(rows) > WORTH_SHARING else 1
-        if rows < ROWS_TO_SPLIT * workers:
+        if projects:
+            workers = max(1, min(workers, rows))
+        elif rows < ROWS_TO_SPLIT * workers:
             workers = min(workers, tiles)
             return [(0, rows, tiles * w // workers, tiles * (w + 1) // workers) for w in range(workers)]
         parts = max(workers, -(-rows // ROWS))
         return [(rows * part // parts, rows * (part + 1) // parts, 0, tiles) for part in range(parts)]
 
-    def _jobs_of(self, number: int, rows: int) -> list[dict[str, int]]:
+    def _jobs_of(self, number: int, rows: int) -> list[dict[str, Any]]:
         """The jobs of one layer, as values by field."""
-        packed, tile = self._packed[number], self.tile
-        size, tiles = tile.dtype.itemsize, packed.kernel.shape[0]
-        state_row = tiles * tile.lanes * size
-        x = self.x if number == 0 else self._outputs[number - 1]
+        packed, tile, layer = self._packed[number], self.tile, self._layers[number]
+        tiles = packed.tiles
+        x, y = (self.x, *self._outputs)[number : number + 2]
         latest = self._latest(number)
-        h, h_other = address(self._h[number][latest]), address(self._h[number][1 - latest])
+        places = {"packed_x": x, "y": y, "h": self._h[number][latest], "h_other": self._h[number][1 - latest]}
+        places["c"] = self._c[number]
+        h_row, state_row, y_row = (array.strides[0] for array in (places["h"], places["c"], y))
+        cell = cell_of(layer)
+        zones = tuple(zones_of(layer._replace(x=x[:rows, None]), part) for part in (0, 1))
         jobs = []
-        for first, last, first_tile, last_tile in self._parts(rows, tiles):
+        for first, last, first_tile, last_tile in self._parts(rows, tiles, cell.projects):
             z = aligned((2 * (last - first), 4 * tile.lanes), tile.dtype)
-            self._keep.append(z)
-            jobs.append(
-                {
-                    "features": packed.features,
-                    "units": packed.units,
-                    "outputs": packed.outputs,
-                    "tiles": tiles,
-                    "h_row": state_row,
-                    "state_row": state_row,
-                    "rows": last - first,
-                    "first_tile": first_tile,
-                    "last_tile": last_tile,
-                    "packed_x": address(x) + first * packed.features * size,
-                    "y": address(self._outputs[number]) + first * packed.units * size,
-                    "h": h + first * state_row,
-                    "h_other": h_other + first * state_row,
-                    "c": address(self._c[number]) + first * state_row,
-                    **cell_of_codes(*self._codes[number]).fields(tile, self._parameters[number]),
-                    "z": address(z),
-                    **weight_fields(tile, packed, last - first, 1, self._keep),
-                }
-            )
+            times, y_rows = np.zeros(last - first, np.int64), np.arange(last - first) * y_row
+            self._keep += [z, times, y_rows]
+            job = {
+                "features": packed.features,
+                "units": packed.units,
+                "outputs": packed.outputs,
+                "tiles": tiles,
+                "h_row": h_row,
+                "state_row": state_row,
+                "rows": last - first,
+                "first_tile": first_tile,
+                "last_tile": last_tile,
+                **{name: address(array[first:]) for name, array in places.items()},
+                "times": address(times),
+                "y_rows": address(y_rows),
+                "z": address(z),
+                **weight_fields(tile, packed, last - first, 1, self._keep),
+            }
+            set_cell(job, tile, cell.fields(tile, layer.parameters), self._keep)
+            set_zones(job, zones, slice(first, last), self._keep)
+            jobs.append(job)
+        self._keep += zones
         return jobs
 
     def _run_shared(self) -> None:
@@ -165,7 +168,7 @@ class Steps:
             self._alone -= 1
             self._run_alone()
         elif self._wakes or start - self._ended < STILL_AWAKE:
-            for jobs, count in self._layers:
+            for jobs, count in self._shared:
                 if not parallel.run_alone(step_jobs, self.tile, jobs, 0, 0, count):
                     code_of(step_jobs, self.tile).call(self.tile, jobs, 0, 0, 0, count)
         else:

@@ -1,4 +1,4 @@
-"""Each elementwise activation f(x) and its derivative f'(x), written once.
+"""Each elementwise activation f(x) and its derivative f'(x), written once; those with numbers of their own: `families`.
 
 The functions take NumPy arrays and floats in the interpreter, and floats and SIMD vectors inside ``@njit``.  A vector
 has no branches, so both sides of a `select` are computed: neither may trap, and the side not taken may overflow.
@@ -86,8 +86,18 @@ def d_log_sigmoid(x):
 
 
 @register_jitable
+def clipped_line(x, alpha, beta):
+    return clip(alpha * x + beta, 0.0, 1.0)
+
+
+@register_jitable
+def d_clipped_line(x, alpha, beta):
+    return slope_within(alpha * x + beta, 0.0, 1.0, alpha)
+
+
+@register_jitable
 def hard_sigmoid(x):
-    return clip(x * (1.0 / 6.0) + 0.5, 0.0, 1.0)
+    return clipped_line(x, 1.0 / 6.0, 0.5)
 
 
 @register_jitable
@@ -97,7 +107,7 @@ def d_hard_sigmoid(x):
 
 @register_jitable
 def hard_sigmoid_keras2(x):
-    return clip(x * 0.2 + 0.5, 0.0, 1.0)
+    return clipped_line(x, 0.2, 0.5)
 
 
 @register_jitable
@@ -107,7 +117,7 @@ def d_hard_sigmoid_keras2(x):
 
 @register_jitable
 def sparse_sigmoid(x):
-    return clip(x * 0.5 + 0.5, 0.0, 1.0)
+    return clipped_line(x, 0.5, 0.5)
 
 
 @register_jitable
@@ -161,18 +171,38 @@ def d_relu6(x):
 
 
 @register_jitable
+def leaky(x, alpha, beta):
+    return select(less(x, 0.0), alpha * x, x)
+
+
+@register_jitable
+def d_leaky(x, alpha, beta):
+    return select(less(0.0, x), 1.0, zero(x) + alpha)
+
+
+@register_jitable
 def leaky_relu(x):
-    return maximum(x, LEAKY_SLOPE * x)
+    return leaky(x, LEAKY_SLOPE, 0.0)
 
 
 @register_jitable
 def d_leaky_relu(x):
-    return select(less(0.0, x), 1.0, zero(x) + LEAKY_SLOPE)
+    return d_leaky(x, LEAKY_SLOPE, 0.0)
+
+
+@register_jitable
+def exponential_below(x, alpha, beta):
+    return select(less(x, 0.0), alpha * expm1(minimum(x, 0.0)), x)
+
+
+@register_jitable
+def d_exponential_below(x, alpha, beta):
+    return select(less(0.0, x), 1.0, alpha * exp(minimum(x, 0.0)))
 
 
 @register_jitable
 def elu(x):
-    return select(less(x, 0.0), expm1(minimum(x, 0.0)), x)
+    return exponential_below(x, 1.0, 0.0)
 
 
 @register_jitable
@@ -182,12 +212,12 @@ def d_elu(x):
 
 @register_jitable
 def selu(x):
-    return SELU_SCALE * select(less(x, 0.0), SELU_ALPHA * expm1(minimum(x, 0.0)), x)
+    return SELU_SCALE * exponential_below(x, SELU_ALPHA, 0.0)
 
 
 @register_jitable
 def d_selu(x):
-    return select(less(0.0, x), SELU_SCALE, SELU_SCALE * SELU_ALPHA * exp(minimum(x, 0.0)))
+    return SELU_SCALE * d_exponential_below(x, SELU_ALPHA, 0.0)
 
 
 @register_jitable
@@ -314,7 +344,7 @@ def d_shrink(x):
 
 
 class Formula(NamedTuple):
-    """An activation's run-time code for the compute kernels, and its functions f(x) and f'(x)."""
+    """An activation's run-time code for the compute kernels, and its functions f and f'."""
 
     code: int
     forward: Callable

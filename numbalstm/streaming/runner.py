@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 
 from numbalstm import checks, dtypes
+from numbalstm.backends.arguments import as_array
+from numbalstm.backends.cuda.arrays import on_gpu, on_host, view
+from numbalstm.streaming import cuda
 from numbalstm.streaming.stages import Source, make
 
 
@@ -19,7 +22,7 @@ class Snapshot:
     __slots__ = ("_arrays",)
 
     def __init__(self, arrays: Iterable[np.ndarray]) -> None:
-        self._arrays = tuple(np.array(array) for array in arrays)
+        self._arrays = tuple(np.array(on_host(array)) for array in arrays)
 
     def write(self, place: str, targets: Sequence[np.ndarray]) -> None:
         """Copy the states into arrays; ValueError when they differ in number, shape or type."""
@@ -37,7 +40,7 @@ class Snapshot:
 class Runner:
     """What a stream and a pool share: the stages of a source, its input type, its weights."""
 
-    def __init__(self, source: Any, rows: int, threads: int | None) -> None:
+    def __init__(self, source: Any, rows: int, threads: int | None, device: str = "cpu") -> None:
         where = type(self).__name__
         if not hasattr(source, "stream_source"):
             raise TypeError(
@@ -48,7 +51,7 @@ class Runner:
         self.source: Source = source.stream_source()
         self.place = f"{where} of {self.source.place}"
         self.dtype = np.dtype(np.float32 if self.source.dtype == "bfloat16" else self.source.dtype)
-        self.stages = make(self.source, rows, threads)
+        self.stages = cuda.make(self.source, rows) if device == "cuda" else make(self.source, rows, threads)
         self.output_shape = self.stages[-1].shape
         self._watch()
 
@@ -63,9 +66,11 @@ class Runner:
                     stage.renew()
             self._watch()
 
-    def converted(self, x: Any) -> np.ndarray:
-        """Return an input as an array of the type in which it should come."""
-        array = np.asarray(x)
+    def converted(self, x: Any) -> Any:
+        """Return an input as an array of the type in which it should come; one on a GPU has to be of it."""
+        if on_gpu(x) and isinstance(self.stages[0], cuda.CudaStage):
+            return view(self.place, "the input", x, self.dtype)
+        array = as_array(self.place, "the input", x)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{self.place}: the input must hold real numbers, got dtype {array.dtype}.")
         if self.source.dtype == "bfloat16":

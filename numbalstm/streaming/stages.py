@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbalstm.backends import cpu, hardware, parallel, reference
-from numbalstm.backends.cells import SIGMOID, TANH
+from numbalstm.backends import arguments, compiled_tape, cpu, hardware, parallel, reference
+from numbalstm.backends.cells import cell_of, unsupported_cell
 from numbalstm.backends.dense import DenseWeights
 from numbalstm.backends.interface import PLAIN, Request, SlowPathWarning
 from numbalstm.backends.stream import DenseSteps, Steps
 from numbalstm.dtypes import Policy
 from numbalstm.functional import caller_level, lstm_forward
 
-DEFAULT_CODES = (TANH, SIGMOID)
 LINEAR = 0
 
 
@@ -42,10 +41,33 @@ class Recurrent(NamedTuple):
         policies = (*self.before, *(() if self.after is None else (self.after,)))
         return not any(policy.half or policy.compute != self.source.parameters.dtype for policy in policies)
 
+    def request(self, x: Any = None, state: Any = None) -> Request:
+        """Return a pass over x, an array (B, T, F), as far as a step needs it."""
+        source = self.source
+        variant = source.variant_for(x, False)
+        if variant is not None:
+            variant = arguments.variant(source.place, variant, x, source.parameters)
+        activations = (source.activation, source.recurrent_activation)
+        plain = Request(x, source.parameters, state, None, *activations, True, False, False, None, None, None)
+        return plain._replace(variant=variant or PLAIN)
+
     @property
-    def codes(self) -> tuple[int | None, int | None]:
-        """The kernels' codes of its activations."""
-        return self.source.activation.code, self.source.recurrent_activation.code
+    def tile(self) -> Any:
+        """The register block of its steps: that of its sequences, which know zoneout with weights as they are only."""
+        request = self.request()
+        parameters, zoned = request.parameters, request.variant.zoneout is not None
+        narrow = (None, None) if zoned else (parameters.weights_dtype, parameters.compute_dtype)
+        return hardware.tile(parameters.dtype, zoned or not cell_of(request).is_plain, *narrow)
+
+    @property
+    def unsupported(self) -> str | None:
+        """Why no kernel can compute it, or None."""
+        return unsupported_cell(self.request())
+
+    @property
+    def by_step(self) -> bool:
+        """Whether there is a kernel for single steps; there is none of layer normalisation."""
+        return self.unsupported is None and self.source.parameters.norm is None
 
 
 class RowWise(NamedTuple):
@@ -95,27 +117,27 @@ class LSTMStage:
         self._parts, self._threads = list(parts), threads
         self._rounds = not all(part.plain for part in parts)
         sources = [part.source for part in parts]
-        self.shape = (sources[-1].units,)
+        self.shape = (sources[-1].output_size,)
         self.dtype = _output_type(parts[-1])
-        self._steps = Steps(_tile(parts[0]), [(part.source.parameters, part.codes) for part in parts], rows, threads)
+        self._steps = Steps(parts[0].tile, [part.request() for part in parts], rows, threads)
         self._x, self._y = self._steps.x, self._steps.y
-        self.widths = [source.units for source in sources for _ in "hc"]
+        self.widths = [width for source in sources for width in source.state_size]
         self.watched = _watched(sources)
 
     def renew(self) -> None:
         """Use the weights as they are now."""
         sources = [part.source for part in self._parts]
-        if any(_tile(part) is not self._steps.tile for part in self._parts):
+        if any(part.tile is not self._steps.tile for part in self._parts):
             raise ValueError(
                 f"{sources[0].place}: weights_dtype or compute_dtype has changed since the stream was made. "
                 "Make a new stream."
             )
-        self._steps.set_parameters([source.parameters for source in sources])
+        self._steps.set_layers([part.request() for part in self._parts])
         self._steps.cut(self._steps.rows)
         self.watched = _watched(sources)
 
     def states(self) -> list[np.ndarray]:
-        """Return h and c of each layer in turn, (rows, units); views."""
+        """Return h and c of each layer in turn, (rows, width); views."""
         found = self._steps.states()
         return [state[:, :width] for state, width in zip(found, self.widths, strict=True)]
 
@@ -153,6 +175,7 @@ class LSTMStage:
                 initial_state=(h, c),
                 activation=source.activation,
                 recurrent_activation=source.recurrent_activation,
+                variant=source.variant_for(x, False),
                 threads=self._threads,
                 where=source.place,
             )
@@ -170,21 +193,24 @@ class LSTMStage:
         return y if part.after is None else part.after.to_output(y)
 
 
-class ReferenceStage:
-    """An LSTM that the kernels do not cover, in NumPy."""
+class SequenceStage:
+    """An LSTM without a kernel for single steps: each is a sequence of one step."""
 
-    def __init__(self, part: Recurrent, rows: int, reason: str) -> None:
-        self._part, source = part, part.source
-        warnings.warn(
-            f"{source.place}: the compiled CPU kernels do not cover {reason}; "
-            "the stream computes with the slower NumPy reference.",
-            SlowPathWarning,
-            stacklevel=caller_level(),
-        )
-        parameters = source.parameters
-        self.shape = (parameters.output_size,)
+    def __init__(self, part: Recurrent, rows: int, threads: int) -> None:
+        self._part, self._threads, source = part, threads, part.source
+        self._backend = cpu if cpu.unsupported(part.request()) is None else compiled_tape
+        reason = part.unsupported
+        if reason is not None:
+            self._backend = reference
+            warnings.warn(
+                f"{source.place}: the compiled CPU kernels do not cover {reason}; "
+                "the stream computes with the slower NumPy reference.",
+                SlowPathWarning,
+                stacklevel=caller_level(),
+            )
+        self.shape = (source.output_size,)
         self.dtype = _output_type(part)
-        self.widths = [parameters.output_size, parameters.units]
+        self.widths = source.state_size
         self._states = self.tables(rows)
         self.watched: list[tuple[Any, Any]] = []
 
@@ -202,16 +228,21 @@ class ReferenceStage:
 
     def _advance(self, x: np.ndarray, states: list[np.ndarray]) -> np.ndarray:
         x = LSTMStage._before(x, self._part)
-        result = reference.forward(_request(self._part.source, x[:, None], (states[0], states[1])))
+        request = self._part.request(x[:, None], (states[0], states[1]))
+        result = self._backend.forward(request._replace(threads=self._threads))
         states[0][...], states[1][...] = result.h, result.c
         return LSTMStage._after(result.outputs[:, 0], self._part)
 
     def step_rows(self, x: np.ndarray, rows: np.ndarray, tables: list[np.ndarray]) -> np.ndarray:
-        """Advance these rows of the tables by a step, one by one: the bits of BLAS depend on the rows beside."""
-        one = [slice(row, row + 1) for row in rows]
-        return np.concatenate(
-            [self._advance(x[n : n + 1], [table[row] for table in tables]) for n, row in enumerate(one)]
-        )
+        """Advance these rows of the tables by a step; in NumPy one by one, as the bits of BLAS depend on the others."""
+        places = np.arange(len(rows))
+        found = []
+        for some in places[:, None] if self._backend is reference else [places]:
+            states = [table[rows[some]] for table in tables]
+            found.append(self._advance(x[some], states))
+            for table, state in zip(tables, states, strict=True):
+                table[rows[some]] = state
+        return np.concatenate(found)
 
     def run(self, x: np.ndarray) -> np.ndarray:
         """Advance all rows by a block of steps (batch, time, features)."""
@@ -308,10 +339,10 @@ def make(source: Source, rows: int, threads: int | None) -> list[Any]:
         if isinstance(first, RowWise):
             dense = first.dense and len(shape) == 1
             stages.append(DenseStage(first, shape, rows) if dense else RowStage(first, shape))
-        elif (reason := _unsupported(first)) is not None:
-            stages.append(ReferenceStage(first, rows, reason))
-        else:
+        elif first.by_step:
             stages.append(LSTMStage(group, rows, threads))
+        else:
+            stages.append(SequenceStage(first, rows, threads))
         shape = stages[-1].shape
     return stages
 
@@ -326,9 +357,9 @@ def _groups(parts: Sequence[Recurrent | RowWise]) -> list[list[Any]]:
             and isinstance(before, Recurrent)
             and part.plain
             and before.plain
-            and _unsupported(part) is None
-            and _unsupported(before) is None
-            and _tile(part) is _tile(before)
+            and part.by_step
+            and before.by_step
+            and part.tile is before.tile
         ):
             groups[-1].append(part)
         else:
@@ -336,30 +367,8 @@ def _groups(parts: Sequence[Recurrent | RowWise]) -> list[list[Any]]:
     return groups
 
 
-def _tile(part: Recurrent) -> Any:
-    """The register block for an LSTM."""
-    parameters = part.source.parameters
-    any_activation = part.codes != DEFAULT_CODES
-    return hardware.tile(parameters.dtype, any_activation, parameters.weights_dtype, parameters.compute_dtype)
-
-
 def _output_type(part: Recurrent) -> np.dtype:
     return part.source.parameters.dtype if part.after is None else part.after.output
-
-
-def _request(source: Any, x: Any, state: Any) -> Request:
-    activations = (source.activation, source.recurrent_activation)
-    plain = Request(x, source.parameters, state, None, *activations, True, False, False, None, None, None)
-    return plain._replace(variant=source.variant_for(x, False) or PLAIN)
-
-
-def _unsupported(part: Recurrent) -> str | None:
-    parameters = part.source.parameters
-    request = _request(part.source, None, None)
-    extra = (parameters.peephole_kernel, parameters.projection_kernel, parameters.norm)
-    if request.variant is not PLAIN or any(one is not None for one in extra):
-        return "variants of the LSTM step by step"
-    return cpu.unsupported(request)
 
 
 def _watched(sources: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from numbalstm import checks
+from numbalstm.backends.cuda import dispatch as gpu
+from numbalstm.backends.cuda.arrays import DeviceArray, on_host, view
 from numbalstm.streaming.runner import Runner, Snapshot, checked
 
 
@@ -19,9 +21,14 @@ class Stream(Runner):
         Sequences that advance side by side.
     threads : int, optional
         Most threads to use.  None: `numbalstm.set_threads`, as it is now.
+    device : {"cpu", "cuda"}, default "cpu"
+        "cuda" keeps weights and states on the GPU: for LSTM layers alone.  Inputs may lie on either side, and the
+        outputs lie where they do; those of `run` have the bits of the steps.
 
     Raises
     ------
+    DeviceUnavailableError
+        When ``device="cuda"`` and there is no GPU.
     ValueError
         When the source is not built, or has a layer that needs more than the steps so far; the message names it.
     TypeError
@@ -44,9 +51,12 @@ class Stream(Runner):
     (1, 4)
     """
 
-    def __init__(self, source: Any, batch: int = 1, *, threads: int | None = None) -> None:
+    def __init__(
+        self, source: Any, batch: int = 1, *, threads: int | None = None, device: str = "cpu"
+    ) -> None:
         self.batch = checks.positive_integer("Stream", "batch", batch)
-        super().__init__(source, self.batch, threads)
+        checks.one_of("Stream", "device", device, ("cpu", "cuda"))
+        super().__init__(source, self.batch, threads, device)
         self._shape = (self.batch, *self.source.shape)
         self._advances = [stage.step for stage in self.stages]
         self._result_shape = (self.batch, *self.output_shape)
@@ -76,6 +86,7 @@ class Stream(Runner):
         if type(x_t) is not np.ndarray or x_t.dtype is not self.dtype or x_t.shape != self._shape:
             x_t = self._step_input(x_t)
         if out is not None:
+            out = view(self.place, "out", out, self.dtype) if isinstance(x_t, DeviceArray) else out
             self._check_out(out)
         for owner, known in self.watched:
             if owner.parameters is not known:
@@ -85,8 +96,7 @@ class Stream(Runner):
             x_t = advance(x_t)
         if out is None:
             return x_t
-        out[...] = x_t
-        return out
+        return gpu.written(x_t, out)
 
     def run(self, x: Any) -> np.ndarray:
         """Advance by a block of steps, with the bits that the steps one by one would give.
@@ -126,7 +136,7 @@ class Stream(Runner):
     @property
     def states(self) -> list[list[np.ndarray]]:
         """Copies of the states [h, c] of each LSTM in turn, each (batch, units), in the type of its arithmetic."""
-        found = [np.array(state) for state in self._states()]
+        found = [np.array(on_host(state)) for state in self._states()]
         return [found[first : first + 2] for first in range(0, len(found), 2)]
 
     def snapshot(self) -> Snapshot:
@@ -162,6 +172,9 @@ class Stream(Runner):
 
     def _check_out(self, out: Any) -> None:
         dtype = self.stages[-1].dtype
+        if isinstance(out, DeviceArray):
+            checks.shape(self.place, "out", out, self._result_shape)
+            return
         fits = type(out) is np.ndarray and out.shape == self._result_shape and out.dtype == dtype
         if not fits or not out.flags.writeable:
             raise ValueError(

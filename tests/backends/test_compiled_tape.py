@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import combinations, pairwise, product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.requests import request, weights
+from support.variants import FAMILIES
+from support.variants import pairwise as covering
 
 from numbalstm import activations
 from numbalstm.backends import compiled_backward, compiled_tape, cpu, hardware, reference_backward
@@ -100,7 +102,7 @@ def test_lists_of_sequences(threads, backwards, return_sequences, rng):
 CHOICES = {
     "peephole": (False, True),
     "projection": (None, 5, 40),
-    "activations": (None, ("sigmoid", "hard_sigmoid", "tanh", "sigmoid", "softsign")),
+    "activations": (None, ("sigmoid", "hard_sigmoid", "tanh", "sigmoid", "softsign"), tuple(FAMILIES)[:5]),
     "coupled": (False, True),
     "gate_clip": (None, 0.4),
     "cell_clip": (None, 0.3),
@@ -108,14 +110,22 @@ CHOICES = {
     "dropout": (False, True),
     "rows": ("dense", "masked", "list"),
     "threads": (1, 2),
+    "sizes": ((3, 6, 4, 9), (13, 5, 7, 33)),
+    "go_backwards": (False, True),
+    "return_sequences": (False, True),
 }
+CASES = covering(CHOICES, lambda case: True)
 
 
-@pytest.mark.parametrize("number", range(36))
+def test_every_pair_of_choices_occurs():
+    for a, b in combinations(CHOICES, 2):
+        assert {(case[a], case[b]) for case in CASES} == {*product(CHOICES[a], CHOICES[b])}
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
 def test_variants_agree_with_the_reference(number):
-    rng = np.random.default_rng(number)
-    choice = {name: values[rng.integers(len(values))] for name, values in CHOICES.items()}
-    batch, steps, features, units = (3, 6, 4, 9) if number % 2 else (13, 5, 7, 33)
+    rng, choice = np.random.default_rng(number), CASES[number]
+    batch, steps, features, units = choice["sizes"]
     width = choice["projection"] or units
     parameters = LSTMParameters(
         normal(rng, features, 4 * units),
@@ -134,22 +144,21 @@ def test_variants_agree_with_the_reference(number):
         if isinstance(zoneout, tuple) and choice["zoneout"] == "arrays":
             zoneout = tuple([row[:n] for row, n in zip(part, lengths, strict=True)] for part in zoneout)
     names = choice["activations"]
-    clipped = choice["projection"] and choice["zoneout"] != "arrays"
     asked = request(
         x,
         parameters,
         initial_state=(normal(rng, batch, width), normal(rng, batch, units)),
         mask=rng.random((batch, steps)) < 0.6 if choice["rows"] == "masked" else None,
-        go_backwards=bool(rng.integers(2)),
-        return_sequences=bool(rng.integers(2)),
+        go_backwards=choice["go_backwards"],
+        return_sequences=choice["return_sequences"],
         threads=choice["threads"],
         dropout_masks=(factors(rng, 4, batch, features), factors(rng, 4, batch, width)) if choice["dropout"] else None,
         variant=Variant(
-            names and tuple(activations.get(name) for name in names),
+            names and tuple(map(activations.get, names)),
             choice["coupled"],
             choice["gate_clip"],
             choice["cell_clip"],
-            0.6 if clipped else None,
+            0.6 if choice["projection"] else None,
             zoneout,
         ),
     )
@@ -160,9 +169,26 @@ def test_variants_agree_with_the_reference(number):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", sorted(name for name, known in activations.NAMED.items() if known.code is not None))
-def test_every_activation_in_both_places(name, rng):
-    activation = activations.get(name)
+def test_a_clipped_projection_with_a_zoneout_that_mixes_is_run_but_not_recorded(rng):
+    parameters = LSTMParameters(
+        normal(rng, 3, 36), normal(rng, 4, 36), normal(rng, 36), projection_kernel=3 * normal(rng, 9, 4)
+    )
+    for zone in (0.3, rng.random((2, 5, 4)), [rng.random((5, 4)) for _ in range(2)]):
+        x = normal(rng, 2, 5, 3)
+        x = [*x] if isinstance(zone, list) else x
+        asked = request(x, parameters, variant=Variant(projection_clip=0.2, zoneout=(None, zone)))
+        assert "clipped projection" in compiled_tape.unsupported_record(asked)
+        assert compiled_tape.unsupported(asked) is None
+        found, expected = compiled_tape.forward(asked), reference_backward.record(asked, None)[0]
+        assert worst([*found.outputs, found.h, found.c], [*expected.outputs, expected.h, expected.c]) < 3e-13
+        assert np.max(np.abs(found.h)) > 0.199
+
+
+KNOWN = [known for _, known in sorted(activations.NAMED.items()) if known.code is not None]
+
+
+@pytest.mark.parametrize("activation", [*KNOWN, *FAMILIES], ids=lambda one: one.name)
+def test_every_activation_in_both_places(activation, rng):
     x = normal(rng, 3, 2, 5)  # two steps: exponential grows without bounds
     check(rng, request(x, weights(rng, 5, 18, "float64"), activation=activation, recurrent_activation=activation))
 
@@ -175,6 +201,20 @@ def test_factors_of_x_and_of_states(dropped, rng):
     check(rng, request(x, weights(rng, 3, 17, "float64"), dropout_masks=(m_x, m_h)))
 
 
+@pytest.mark.parametrize("dropped", ["x", "h", "both"])
+@pytest.mark.parametrize("shape", [(1, 3, 70, 23), (9, 4, 41, 70), (60, 3, 2, 55)])
+def test_factors_by_gate(shape, dropped, rng):
+    """Tiles of units and of features that do and do not fill a group, and rows that do not fit one chunk."""
+    batch, steps, features, units = shape
+    m_x, m_h = factors(rng, 4, batch, features), factors(rng, 4, batch, units)
+    masks = (None if dropped == "h" else m_x, None if dropped == "x" else m_h)
+    asked = request(normal(rng, batch, steps, features), weights(rng, features, units, "float64"), dropout_masks=masks)
+    check(rng, asked)
+    for threads in (1, 2):
+        inference = compiled_tape.forward(asked._replace(threads=threads))
+        np.testing.assert_array_equal(inference.outputs, compiled_tape.record(asked, None)[0].outputs)
+
+
 def test_the_outputs_have_the_bits_of_inference(rng):
     for dtype, (batch, steps, features, units) in zip(("float32", "float64") * 2, SHAPES, strict=False):
         asked = request(normal(rng, batch, steps, features, dtype=dtype), weights(rng, features, units, dtype))
@@ -182,12 +222,13 @@ def test_the_outputs_have_the_bits_of_inference(rng):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("rows", ["dense", "masked"])
+@pytest.mark.parametrize("rows", ["dense", "masked", "dropped"])
 @pytest.mark.parametrize("batch", [1, 7, 70])
 def test_threads_and_chunks_change_no_bit(batch, rows, rng, monkeypatch):
     x = normal(rng, batch, 60, 9, dtype="float32")
     mask = rng.random((batch, 60)) < 0.7 if rows == "masked" else None
-    asked = request(x, weights(rng, 9, 70), mask=mask, threads=1)
+    drop = tuple(factors(rng, 4, batch, n, dtype="float32") for n in (9, 70)) if rows == "dropped" else None
+    asked = request(x, weights(rng, 9, 70), mask=mask, threads=1, dropout_masks=drop)
     d_outputs = normal(rng, batch, 60, 70, dtype="float32")
 
     def gradients(threads):
@@ -242,7 +283,8 @@ def test_the_tape_takes_six_numbers_a_unit_and_step(rng):
     batch, steps, units = 5, 31, 64
     asked = request(normal(rng, batch, steps, 8, dtype="float32"), weights(rng, 8, units))
     whole = compiled_tape.record(asked, None)[1].nbytes
-    assert whole == 4 * units * batch * (6 * steps + 2)  # and the initial states
+    # and the initial states; the gates of an odd number of rows, so that tiles share no set of a cache
+    assert whole == 4 * units * (batch * (6 * steps + 2) + 4 * (batch * steps % 2 == 0))
     segments = -(-steps // 6)
     assert compiled_tape.record(asked, 6)[1].nbytes == 4 * units * batch * 2 * segments
 

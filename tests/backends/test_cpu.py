@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.requests import request, weights
+from support.variants import FAMILIES
 
 from numbalstm import activations
 from numbalstm.backends import cpu, parallel, plan, reference
@@ -73,9 +74,8 @@ def test_agrees_with_the_reference(dtype, threads, shape, mode, rng):
     assert_close(cpu.forward(call), reference.forward(call), TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("name", FORMULAS)
-def test_every_activation_in_both_places(name, rng):
-    activation = activations.get(name)
+@pytest.mark.parametrize("activation", [*map(activations.get, FORMULAS), *FAMILIES], ids=lambda one: one.name)
+def test_every_activation_in_both_places(activation, rng):
     x = 0.3 * rng.standard_normal((3, 2, 5))  # few steps and small numbers: exponential gates must not overflow
     parameters = weights(rng, 5, 19, "float64")
     for change in ({"activation": activation}, {"recurrent_activation": activation}):

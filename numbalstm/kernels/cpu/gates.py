@@ -7,49 +7,60 @@ derivatives need.
 from collections import namedtuple
 
 from numbalstm.kernels.elementary import gated_tanh, sigmoid, tanh
+from numbalstm.kernels.families import FAMILIES
 from numbalstm.kernels.formulas import FORMULAS
 from numbalstm.kernels.linked import linked, overload, register_jitable
 from numbalstm.kernels.memory import item_size, lane_count, load, load_integer, load_some, splat, store
 from numbalstm.kernels.simd import absolute, less, maximum, minimum, select
 
 
+def _leaf(formula, make):
+    """The end of a search by code: what `make` makes of one formula."""
+    one = make(formula)
+    if formula in FAMILIES.values():
+        return register_jitable(lambda code, x, alpha, beta: one(x, alpha, beta))
+    return register_jitable(lambda code, x, alpha, beta: one(x))
+
+
 def _pick(formulas, make):
-    """A function (code, x) of what `make` makes of each formula, by halving: few calls inside each other to compile."""
+    """A function (code, x, alpha, beta) of what `make` makes of each formula, by halving: few calls inside each other.
+
+    Numba takes long to compile deep ones.
+    """
     if len(formulas) == 1:
-        one = make(formulas[0])
-        return register_jitable(lambda code, x: one(x))
+        return _leaf(formulas[0], make)
     middle = len(formulas) // 2
     first = formulas[middle].code
     below, above = _pick(formulas[:middle], make), _pick(formulas[middle:], make)
 
     @register_jitable
-    def choose(code, x):
+    def choose(code, x, alpha, beta):
         if code < first:
-            return below(code, x)
-        return above(code, x)
+            return below(code, x, alpha, beta)
+        return above(code, x, alpha, beta)
 
     return choose
 
 
 def _by_code(make):
     """As `_pick` for all formulas; the default pair, the most frequent in variants, is asked for first."""
-    others = _pick(sorted(set(FORMULAS.values())), make)
+    others = _pick(sorted({*FORMULAS.values(), *FAMILIES.values()}), make)
     first, second = make(FORMULAS["sigmoid"]), make(FORMULAS["tanh"])
     first_code, second_code = FORMULAS["sigmoid"].code, FORMULAS["tanh"].code
 
     @register_jitable
-    def choose(code, x):
+    def choose(code, x, alpha, beta):
         if code == first_code:
             return first(x)
         if code == second_code:
             return second(x)
-        return others(code, x)
+        return others(code, x, alpha, beta)
 
     return choose
 
 
 def _with_slope(formula):
-    """x to the formula's value and derivative, from one evaluation where the value tells the derivative."""
+    """The formula's value and derivative, from one evaluation where the value tells the derivative."""
     value, derivative = formula.forward, formula.derivative
 
     @register_jitable
@@ -66,6 +77,12 @@ def _with_slope(formula):
     def any_other(x):
         return value(x), derivative(x)
 
+    @register_jitable
+    def of_family(x, alpha, beta):
+        return value(x, alpha, beta), derivative(x, alpha, beta)
+
+    if formula in FAMILIES.values():
+        return of_family
     return {sigmoid: saturating, tanh: odd_and_saturating}.get(value, any_other)
 
 
@@ -129,14 +146,16 @@ def _chosen_update(tile, job, spot, z, c, h):
     store(tile, z, limited(z_i, job.gate_clip))
     store(tile, z + width, limited(z_f, job.gate_clip))
     store(tile, z + 2 * width, limited(load(tile, z + 2 * width), job.gate_clip))
-    i = activate(job.i_activation, load(tile, z))
-    f = 1.0 - i if job.coupled != 0 else activate(job.f_activation, load(tile, z + width))
-    s = limited(f * c + i * activate(job.g_activation, load(tile, z + 2 * width)), job.cell_clip)
+    i = activate(job.i_activation, load(tile, z), job.i_alpha, job.i_beta)
+    f = 1.0 - i if job.coupled != 0 else activate(job.f_activation, load(tile, z + width), job.f_alpha, job.f_beta)
+    g = activate(job.g_activation, load(tile, z + 2 * width), job.g_alpha, job.g_beta)
+    s = limited(f * c + i * g, job.cell_clip)
     if job.peephole != 0:
         z_o = z_o + _peephole(tile, job, spot, 2) * s
     z_o = limited(z_o, job.gate_clip)
     store(tile, z + 3 * width, z_o)
-    new_h = activate(job.o_activation, z_o) * activate(job.h_activation, s)
+    o = activate(job.o_activation, z_o, job.o_alpha, job.o_beta)
+    new_h = o * activate(job.h_activation, s, job.h_alpha, job.h_beta)
     if job.c_zones != 0:
         kept = kept_share(tile, job.c_zones, job.c_zone_step, spot)
         s = kept * c + (1.0 - kept) * s
@@ -177,11 +196,11 @@ def _chosen_adjoint(tile, job, spot, z, c, dh, dc):
     nothing = splat(tile, 0.0)
     z_i, z_f, z_g = load(tile, z), load(tile, z + width), load(tile, z + 2 * width)
     z_o = load(tile, z + 3 * width)
-    i, slope_i = with_slope(job.i_activation, z_i)
-    f, slope_f = with_slope(job.f_activation, z_f)
+    i, slope_i = with_slope(job.i_activation, z_i, job.i_alpha, job.i_beta)
+    f, slope_f = with_slope(job.f_activation, z_f, job.f_alpha, job.f_beta)
     if job.coupled != 0:
         f = 1.0 - i
-    g, slope_g = with_slope(job.g_activation, z_g)
+    g, slope_g = with_slope(job.g_activation, z_g, job.g_alpha, job.g_beta)
     whole = f * c + i * g
     s = limited(whole, job.cell_clip)
     past_h, past_c, p_i, p_f, p_o = nothing, nothing, nothing, nothing, nothing
@@ -191,8 +210,8 @@ def _chosen_adjoint(tile, job, spot, z, c, dh, dc):
     if job.c_zones != 0:
         kept = kept_share(tile, job.c_zones, job.c_zone_step, spot)
         past_c, dc = kept * dc, (1.0 - kept) * dc
-    o, slope_o = with_slope(job.o_activation, z_o)
-    a, slope_a = with_slope(job.h_activation, s)
+    o, slope_o = with_slope(job.o_activation, z_o, job.o_alpha, job.o_beta)
+    a, slope_a = with_slope(job.h_activation, s, job.h_alpha, job.h_beta)
     d_o = within(z_o, job.gate_clip, dh * a * slope_o)
     dc = dc + dh * o * slope_a
     if job.peephole != 0:

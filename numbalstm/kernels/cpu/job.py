@@ -24,15 +24,17 @@ FIELDS = (
     "repeat_last "  # masked steps repeat the last output instead of giving zeros
     "barrier worker workers"  # shared flags (kernels.cpu.barrier), this worker's number, how many share the rows
 ).split()
-CELL = [
-    (name, np.int64)
-    for name in (
-        "i_activation f_activation g_activation o_activation h_activation "  # codes of kernels.formulas
-        "coupled peephole "  # whether f = 1 - i; address of (3, tiles * lanes) for i, f and o, or 0
-        "c_zones c_zone_step h_zones h_zone_step "  # zoneout: 0, or tables of row addresses, and bytes of a timestep
-        "projection m r r_row"  # 0, or packed columns; outputs before and after it, (rows, state_row) and (rows, r_row)
-    ).split()
-] + [(name, np.float64) for name in ("gate_clip", "cell_clip", "projection_clip")]
+CODES = (
+    "i_activation f_activation g_activation o_activation h_activation "  # as in kernels.formulas and kernels.families
+    "coupled peephole "  # whether f = 1 - i; address of (3, tiles * lanes) for i, f and o, or 0
+    "c_zones c_zone_step h_zones h_zone_step "  # zoneout: 0, or tables of row addresses, and bytes of a timestep
+    "projection m r r_row"  # 0, or packed columns; outputs before and after it, (rows, state_row) and (rows, r_row)
+).split()
+NUMBERS = (
+    "i_alpha i_beta f_alpha f_beta g_alpha g_beta o_alpha o_beta h_alpha h_beta "  # of activations that have such
+    "gate_clip cell_clip projection_clip"
+).split()
+CELL = [(name, np.int64) for name in CODES] + [(name, np.float64) for name in NUMBERS]
 """What a cell that is chosen at run time has to know: see `kernels.cpu.gates`."""
 
 JOB = np.dtype([(name, np.int64) for name in FIELDS] + CELL)

@@ -7,8 +7,8 @@ multiplied two at a time for both products. The sums run in the same order, so t
 import numpy as np
 
 from numbalstm.kernels.compilation import entry_point
-from numbalstm.kernels.cpu.forward import cell
-from numbalstm.kernels.cpu.gates import Spot
+from numbalstm.kernels.cpu.forward import States, cell, project_outputs
+from numbalstm.kernels.cpu.gates import Spot, projects
 from numbalstm.kernels.cpu.job import CELL, FIELDS
 from numbalstm.kernels.cpu.left import (
     begin_products,
@@ -22,12 +22,12 @@ from numbalstm.kernels.cpu.left import (
     recur_pair,
 )
 from numbalstm.kernels.cpu.panel import start_sums
-from numbalstm.kernels.linked import linked
+from numbalstm.kernels.linked import linked, overload
 from numbalstm.kernels.memory import item_size, lane_count, record_at
 
-# As a job of `forward`, but: packed_x (rows, features) is x; y is the address of the outputs (rows, units); z is
-# (2 * rows, 4 * lanes); h and h_other are exchanged after each step; backwards says whether the next step goes through
-# the tiles from the last to the first.
+# As a job of `forward`, but: packed_x (rows, features) is x; y is the address of the outputs (rows, outputs); z is
+# (2 * rows, 4 * lanes); times are zeros; h and h_other are exchanged after each step; backwards says whether the next
+# step goes through the tiles from the last to the first.
 STEP = np.dtype([(name, np.int64) for name in ("y", "backwards", *FIELDS)] + CELL)
 STEP_BYTES = STEP.itemsize
 _job_at = record_at(STEP)
@@ -47,6 +47,20 @@ def _multiply(tile, job, n, together):
         recur(tile, job, n, job.h, job.z, 0, job.rows)
 
 
+def finish(tile, job):
+    """F4 where the outputs are projected."""
+
+
+@overload(finish)
+def _finish(tile, job):
+    def projected(tile, job):
+        if projects(tile, job):
+            states = States(job.h, job.h_other, job.c, job.c)
+            project_outputs(tile, job, job.times, job.rows, states, job.y)
+
+    return projected if tile.any_activation else lambda tile, job: None
+
+
 @linked
 def _advance(tile, job):
     """One step of one job."""
@@ -64,11 +78,14 @@ def _advance(tile, job):
         for n in range(first, first + together):
             for row in range(job.rows):
                 z = job.z + (row + n - first) * 4 * width
-                place = (row * job.tiles + n) * width
+                place = row * job.state_row + n * width
+                c, h, h_other = job.c + place, job.h + place, job.h_other + place
                 y = job.y + row * job.units * item_size(tile) + n * width
-                c, spot = job.c + place, Spot(row, 0, n * width, job.units - n * lane_count(tile))
-                cell(tile, job, spot, z, c, c, job.h + place, job.h_other + place, y)
+                if projects(tile, job):
+                    h = h_other = y = job.m + place
+                cell(tile, job, Spot(row, 0, n * width, job.units - n * lane_count(tile)), z, c, c, h, h_other, y)
         done += together
+    finish(tile, job)
     end_products(tile, mode)
     job.h, job.h_other = job.h_other, job.h
     job.backwards = 1 - job.backwards
