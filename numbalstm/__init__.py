@@ -26,6 +26,7 @@ _HOMES = {
     "GlobalMaxPooling1D": "layers",
     "Input": "layers",
     "InputLayer": "layers",
+    "Layer": "layers",
     "LayerGradients": "layers.gradients",
     "LayerNormalization": "layers",
     "Masking": "layers",

@@ -94,6 +94,10 @@ def parser() -> argparse.ArgumentParser:
 
     warmup = commands.add_parser("warmup", help="compile ahead, so that later processes start quickly")
     warmup.add_argument("--dtype", nargs="+", default=["float32"], metavar="TYPE", help="float32, float64; float32")
+    warmup.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    for name, size in (("batch", 1), ("steps", 100), ("features", 64), ("units", 128)):
+        told = "of a layer on cuda; %(default)s"
+        warmup.add_argument(f"--{name}", type=_positive, default=size, metavar="N", help=told)
     warmup.set_defaults(command=_warmup)
 
     doctor = commands.add_parser("doctor", help="show what numbalstm finds on this machine")
@@ -245,12 +249,14 @@ def _escaped(text: str) -> str:
 
 def _warmup(options: argparse.Namespace) -> None:
     _check_vectors()
+    from numbalstm.backends.interface import DeviceUnavailableError
     from numbalstm.startup import warmup
 
+    sizes = {name: getattr(options, name) for name in ("device", "batch", "steps", "features", "units")}
     print("compiling what is not there yet (a minute at most)", file=sys.stderr)
     try:
-        done = warmup(options.dtype, progress=lambda step: print(step, flush=True))
-    except ValueError as error:
+        done = warmup(options.dtype, **sizes, progress=lambda step: print(step, flush=True))
+    except (ValueError, DeviceUnavailableError) as error:
         raise UserError(error) from error
     print(f"{done.seconds:.2f} s, " + (f"not kept: {done.problem}" if done.problem else f"kept in {done.folder}"))
 

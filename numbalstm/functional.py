@@ -14,6 +14,7 @@ from numbalstm import activations, checks
 from numbalstm.activations import Activation
 from numbalstm.backends import arguments, compiled_tape, cpu, reference, reference_backward
 from numbalstm.backends.cuda import dispatch as gpu
+from numbalstm.backends.cuda import streams
 from numbalstm.backends.interface import (
     PLAIN,
     Forward,
@@ -46,8 +47,9 @@ def lstm_forward(
     go_backwards: bool = False,
     zero_output_for_mask: bool = False,
     dropout_masks: Any = None,
-    out: np.ndarray | None = None,
+    out: Any = None,
     device: Device = "auto",
+    stream: Any = None,
     threads: int | None = None,
     variant: Variant | None = None,
     tape: bool = False,
@@ -59,7 +61,8 @@ def lstm_forward(
     Parameters
     ----------
     x : array_like (B, T, F), T >= 1, or list of array_like (T_i, F), T_i >= 0
-        Input.  Integers, booleans and other floats are converted to the parameters' dtype; any strides.
+        Input.  Integers, booleans and other floats are converted to the parameters' dtype; any strides.  An array on a
+        GPU, of the parameters' dtype, is computed there, and what is returned lies there.
     parameters : LSTMParameters
     initial_state : pair of array_like (B, P) and (B, U), optional
         States h and c before the first step.  None: zeros.
@@ -79,8 +82,11 @@ def lstm_forward(
         Factors of x and of the h that enters the recurrent product.  m_x: None, (B, F), per gate i, f, g, o (4, B, F),
         or per step (B, T, F) (where both fit, per gate); m_h: None, (B, P) or (4, B, P).
     out : array (B, T, P), or (B, P) without `return_sequences`, optional
-        Receives the outputs: of the parameters' dtype, any strides, apart from x.  Not for lists.
+        Receives the outputs: of the parameters' dtype, any strides, apart from x and in the same place.  Not for lists.
     device : {"auto", "cpu", "cuda"}, default "auto"
+    stream : int or object, optional
+        CUDA stream to compute on: its handle, or a stream of CuPy, PyTorch or cuda.core.  None: the one that `x` names,
+        else the default stream.  Nothing on the CPU.
     threads : int, optional
         Most threads to use.  None: `numbalstm.set_threads`.
     variant : Variant, optional
@@ -143,7 +149,9 @@ def lstm_forward(
     if dropout_masks is not None:
         x, dropout_masks, factors = arguments.dropout(where, dropout_masks, x, parameters)
     if out is not None:
-        arguments.check_out(where, out, x, parameters, return_sequences)
+        width = parameters.output_size
+        shape = () if isinstance(x, list) else (*x.shape[:2], width) if return_sequences else (x.shape[0], width)
+        out = arguments.checked_out(where, out, x, shape, parameters.dtype)
     if device != "auto" or threads is not None:
         _check_device(where, device, threads)
     request = Request(
@@ -161,9 +169,11 @@ def lstm_forward(
         threads,
         variant or PLAIN,
     )
+    if stream is not None:
+        stream = streams.settled(where, stream)
     if tape or checkpoint_every is not None:
-        return _record(where, request, tape, checkpoint_every, factors, device)
-    return _compute(where, request, device)
+        return _record(where, request, tape, checkpoint_every, factors, device, stream)
+    return _compute(where, request, device, stream)
 
 
 def lstm_backward(
@@ -172,6 +182,8 @@ def lstm_backward(
     *,
     d_h: Any = None,
     d_c: Any = None,
+    out: Any = None,
+    stream: Any = None,
     where: str = "lstm_backward",
 ) -> Gradients:
     """Return the gradients of a pass of `lstm_forward`, for cotangents of what it returned.
@@ -184,6 +196,10 @@ def lstm_backward(
         ``lstm_forward(..., tape=True).tape``.  It may be used any number of times.
     d_h, d_c : array_like (B, P) and (B, U), optional
         With respect to the final states, beside what `d_outputs` says of the last output.  None: zero.
+    out : array of the input's shape, optional
+        Receives the gradient of the input: as for `lstm_forward`.
+    stream : int or object, optional
+        CUDA stream to compute on, as for `lstm_forward`.  None: that of the forward pass.
     where : str
         Opens the messages of errors.
 
@@ -191,7 +207,7 @@ def lstm_backward(
     -------
     Gradients
         ``x`` as the input, 0 at masked steps; ``h`` and ``c`` of the initial states; ``parameters``, a dict by the
-        names of `LSTMParameters`.  New arrays of the parameters' dtype.  Dropout factors count as constants.
+        names of `LSTMParameters`, on the host.  New arrays of the parameters' dtype.  Dropout factors are constants.
 
     Raises
     ------
@@ -212,7 +228,11 @@ def lstm_backward(
         d_outputs = arguments.output_cotangent(where, d_outputs, request)
     widths = {"d_h": (d_h, request.parameters.output_size), "d_c": (d_c, request.parameters.units)}
     d_h, d_c = (arguments.state_cotangent(where, name, *given, request) for name, given in widths.items())
-    return tape.pullback(d_outputs, d_h, d_c)
+    if out is not None:
+        out = arguments.checked_out(where, out, request.x, np.shape(request.x), request.parameters.dtype)
+    stream = streams.settled(where, stream)
+    found = gpu.pullback(where, tape, (d_outputs, d_h, d_c), stream)
+    return found if out is None else found._replace(x=gpu.written(found.x, out))
 
 
 def lstm_step(
@@ -324,14 +344,15 @@ def _record(
     checkpoint_every: int | None,
     factors: np.ndarray | None,
     device: str,
+    stream: Any,
 ) -> Forward:
     """Compute the request and keep its tape; `factors` is what x was multiplied with."""
     if not tape:
         raise ValueError(f"{where}: checkpoint_every is for tape=True; without a tape nothing is kept.")
     if checkpoint_every is not None:
         checkpoint_every = checks.positive_integer(where, "checkpoint_every", checkpoint_every)
-    if gpu.takes(where, device, request, record=True, checkpoints=checkpoint_every is not None):
-        forward, kept = gpu.record(request)
+    if gpu.takes(where, device, request):
+        forward, kept = gpu.record(request, stream, checkpoint_every)
     else:
         reason = compiled_tape.unsupported_record(request)
         if reason is not None:
@@ -343,14 +364,14 @@ def _record(
     return result
 
 
-def _compute(where: str, request: Request, device: str) -> Forward:
+def _compute(where: str, request: Request, device: str, stream: Any) -> Forward:
     """Hand the request to a GPU or to the compiled kernels, or say why not and use the reference."""
     if gpu.takes(where, device, request):
-        return gpu.forward(request)
+        return gpu.forward(request, stream)
     reason = cpu.unsupported(request)
     if reason is None:
         return cpu.forward(request)
-    if compiled_tape.unsupported_record(request) is None:
+    if compiled_tape.unsupported(request) is None:
         return compiled_tape.forward(request)
     _warn_slow(where, reason)
     return reference.forward(request)

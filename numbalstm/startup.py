@@ -1,12 +1,14 @@
 """Compile ahead: run a small layer down every path of inference, so that later processes only load."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbalstm import checks
+from numbalstm.backends.cuda import dispatch as gpu
 
 DTYPES = ("float32", "float64")
 
@@ -54,7 +56,17 @@ class Warmup(NamedTuple):
         return "\n".join([*map(str, self.steps), f"{self.seconds:.2f} s, {kept}"])
 
 
-def warmup(dtypes: str | Iterable[str] = ("float32",), *, progress: Callable[[Step], object] | None = None) -> Warmup:
+def warmup(
+    dtypes: str | Iterable[str] = ("float32",),
+    *,
+    device: str = "cpu",
+    batch: int = 1,
+    steps: int = 100,
+    features: int = 64,
+    units: int = 128,
+    limits: Any = None,
+    progress: Callable[[Step], object] | None = None,
+) -> Warmup:
     """Compile the kernels of inference ahead and keep them on disk, or load them when they are there.
 
     Covers LSTM layers with the default activations, streams, and dense layers, on one thread and, where this process
@@ -65,6 +77,13 @@ def warmup(dtypes: str | Iterable[str] = ("float32",), *, progress: Callable[[St
     ----------
     dtypes : str or iterable of str, default ("float32",)
         ``"float32"``, ``"float64"``.
+    device : {"cpu", "cuda"}, default "cpu"
+        "cuda": the kernels of a GPU for LSTM layers of the sizes below, with and without a mask, their gradients and
+        their streams, in the mode of `numbalstm.set_gpu`.
+    batch, steps, features, units : int
+        With ``device="cuda"``: sizes of a call.
+    limits : numbalstm.backends.cuda.choice.Limits, optional
+        With ``device="cuda"``: of the GPU to compile for, which need not be here.  None: the one that is here.
     progress : callable, optional
         Called with each `Step` when it is done, for example ``print``.
 
@@ -76,7 +95,9 @@ def warmup(dtypes: str | Iterable[str] = ("float32",), *, progress: Callable[[St
     Raises
     ------
     ValueError
-        When a dtype has another name.
+        When a dtype or device has another name, or a size is below 1.
+    DeviceUnavailableError
+        When ``device="cuda"`` and there is no GPU, or no compiler for it.
 
     Notes
     -----
@@ -86,10 +107,15 @@ def warmup(dtypes: str | Iterable[str] = ("float32",), *, progress: Callable[[St
     names = [dtypes] if isinstance(dtypes, str) else list(dtypes)
     for name in names:
         checks.one_of("warmup", "dtypes", name, DTYPES)
+    checks.one_of("warmup", "device", device, ("cpu", "cuda"))
+    sizes = {"batch": batch, "steps": steps, "features": features, "units": units}
+    for name, size in sizes.items():
+        checks.positive_integer("warmup", name, size)
     start = time.perf_counter()
     steps = []
     for dtype in dict.fromkeys(names):
-        for name, call in _paths(np.dtype(dtype)):
+        paths = _paths(np.dtype(dtype)) if device == "cpu" else gpu.warm(dtype, tuple(sizes.values()), limits)
+        for name, call in paths:
             steps.append(_run(f"{dtype} {name}", call))
             if progress is not None:
                 progress(steps[-1])
@@ -123,12 +149,20 @@ def _paths(dtype: np.dtype) -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def _run(name: str, call: Callable[[], object]) -> Step:
-    from numbalstm.kernels import compilation
-
-    compiled, loaded = compilation.counts()
+    compiled, loaded = _counts()
     start = time.perf_counter()
     call()
     seconds = time.perf_counter() - start
-    now_compiled, now_loaded = compilation.counts()
+    now_compiled, now_loaded = _counts()
     action = "compiled" if now_compiled > compiled else "loaded" if now_loaded > loaded else "ready"
     return Step(name, action, seconds)
+
+
+def _counts() -> tuple[int, int]:
+    """How many pieces of machine code this process compiled, and how many it read, for all devices."""
+    from numbalstm.kernels import compilation
+
+    toolchain = sys.modules.get("numbalstm.backends.cuda.toolchain")  # not there: no kernel of a GPU was touched
+    compiled, loaded = compilation.counts()
+    more_compiled, more_loaded = (0, 0) if toolchain is None else toolchain.counts()
+    return compiled + more_compiled, loaded + more_loaded

@@ -12,6 +12,11 @@ from numbalstm.parameters import LSTMParameters
 
 def as_array(where: str, name: str, value: Any) -> np.ndarray:
     """Return `value` as an array of any type; ValueError for nested lists of unequal lengths and the like."""
+    if gpu_arrays.on_gpu(value):
+        raise ValueError(
+            f"{where}: {name} lies on a GPU, where LSTM, Bidirectional and StackedLSTM compute and nothing else does: "
+            "copy it to the host first."
+        )
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -57,6 +62,10 @@ def inputs(where: str, x: Any, parameters: LSTMParameters) -> np.ndarray | list[
 
 def _sequence(where: str, row: int, sequence: Any, parameters: LSTMParameters) -> np.ndarray:
     sequence = real_array(where, f"inputs[{row}]", sequence, parameters.dtype)
+    if isinstance(sequence, gpu_arrays.DeviceArray):
+        raise ValueError(
+            f"{where}: sequences of a list must lie on the host; on a GPU give one padded array and a mask."
+        )
     checks.shape(where, f"inputs[{row}]", sequence, ("time", parameters.features))
     return sequence
 
@@ -66,14 +75,19 @@ def mask(where: str, mask: Any, x: np.ndarray | list[np.ndarray]) -> np.ndarray:
     if isinstance(x, list):
         raise ValueError(f"{where}: mask is for one array of sequences; leave it out with a list of sequences.")
     if gpu_arrays.on_gpu(mask):
-        mask = gpu_arrays.to_host(mask)
-    array = as_array(where, "mask", mask)
+        array = gpu_arrays.view(where, "mask", mask, None)
+        if array.dtype.itemsize > 1 or not isinstance(x, gpu_arrays.DeviceArray):
+            array = array.copy_to_host()
+    else:
+        array = as_array(where, "mask", mask)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{where}: mask must hold booleans or numbers, got dtype {array.dtype}.")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.shape != x.shape[:2]:
         checks.shape(where, "mask", array, x.shape[:2])
+    if isinstance(array, gpu_arrays.DeviceArray):
+        return array
     if array.dtype != np.bool_:
         array = array != 0
     if min(array.strides) < 0:
@@ -216,18 +230,28 @@ def _count(value: Any) -> str:
     return f"{len(value)}" if isinstance(value, (list, tuple)) else checks.describe(value)
 
 
-def check_out(where: str, out: Any, x: Any, parameters: LSTMParameters, return_sequences: bool) -> None:
-    """Raise ValueError when the outputs cannot be written into `out`."""
+def checked_out(where: str, out: Any, x: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """Return `out`, into which values of this shape and type can be written; ValueError where they cannot."""
     if isinstance(x, list):
         raise ValueError(f"{where}: out is for one array of sequences; leave it out with a list of sequences.")
-    if not isinstance(out, np.ndarray) or out.dtype != parameters.dtype or not out.flags.writeable:
-        raise ValueError(f"{where}: out must be a writeable array of dtype {parameters.dtype}, got {_out_found(out)}.")
-    width = parameters.output_size
-    checks.shape(where, "out", out, (*x.shape[:2], width) if return_sequences else (x.shape[0], width))
-    if np.may_share_memory(out, x):
+    there = gpu_arrays.on_gpu(out)
+    if there:
+        if not isinstance(x, gpu_arrays.DeviceArray):
+            raise ValueError(f"{where}: out lies on a GPU, inputs do not; put both in one place.")
+        out = gpu_arrays.view(where, "out", out, dtype)
+        writeable = out.writeable
+    else:
+        writeable = isinstance(out, np.ndarray) and out.dtype == dtype and out.flags.writeable
+        if isinstance(x, gpu_arrays.DeviceArray):
+            raise ValueError(f"{where}: inputs lie on a GPU, out does not; put both in one place.")
+    if not writeable:
+        raise ValueError(f"{where}: out must be a writeable array of dtype {dtype}, got {_out_found(out)}.")
+    checks.shape(where, "out", out, shape)
+    if gpu_arrays.overlap(out, x) if there else np.may_share_memory(out, x):
         raise ValueError(f"{where}: out must not share memory with inputs.")
+    return out
 
 
 def _out_found(out: Any) -> str:
-    read_only = isinstance(out, np.ndarray) and not out.flags.writeable
+    read_only = not getattr(out, "writeable", True) or (isinstance(out, np.ndarray) and not out.flags.writeable)
     return checks.describe(out) + (" (read-only)" if read_only else "")

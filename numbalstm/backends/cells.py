@@ -80,8 +80,6 @@ def unsupported_cell(request: Request) -> str | None:
     for activation in activations_of(request):
         if activation.code is None:
             return f"the activation {activation.name!r}"
-    if request.parameters.norm is not None:
-        return "layer normalisation"
     return None
 
 

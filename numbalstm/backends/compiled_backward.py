@@ -7,6 +7,7 @@ import numpy as np
 from numbalstm.backends import parallel
 from numbalstm.backends.cells import set_zones
 from numbalstm.backends.interface import Gradients
+from numbalstm.backends.normed import NormGradients
 from numbalstm.backends.plan import SPARE, address
 from numbalstm.backends.sequences import Arrays, Share, arrays_at, last_counts, of_real_steps
 from numbalstm.kernels.cpu.backward import GROUP, adjoint_jobs
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numbalstm.backends.compiled_tape import CompiledTape
 
 CHUNK_ROWS = 512  # of dz between two updates of the weight gradients
+NORMED_CHUNK_ROWS = 128  # with layer normalisation a row has three times as much of it, and more
 
 
 class BackwardPass:
@@ -31,7 +33,8 @@ class BackwardPass:
         tile, packed = tape.tile, tape.packed
         self._tile, self._packed, self._factors = tile, packed, tape.factors
         rows, total, tiles = len(tape.order), int(tape.lengths.sum()), packed.tiles
-        self._room = min(max(CHUNK_ROWS, rows), total)
+        parts, chunk = (1, CHUNK_ROWS) if packed.norm is None else (3, NORMED_CHUNK_ROWS)
+        self._room = min(max(chunk, rows), total)
         h_stride, stride = tape.strides
         self._dh = self._zeros(rows, h_stride + SPARE * tile.lanes)
         self._dc = self._zeros(rows, stride)
@@ -51,7 +54,7 @@ class BackwardPass:
         self._left = aligned((blocks * self._left_block(self._room),), np.uint8)
         vectors = -(-packed.features // tile.lanes) + 3
         shapes = {
-            "dz": (self._room, 4, stride),
+            "dz": (parts, self._room, 4, stride),
             "sums": (GROUP, 2 * vectors * tile.lanes),
             "panel": (self._room, 4, tile.lanes),
             "dp": (self._room if tape.cell["peephole"] else 1, 3, stride),
@@ -63,6 +66,13 @@ class BackwardPass:
         ]
         self._tables = [np.empty((2, self._room), np.int64) for _ in range(self._workers)]
         self._weights = transposed_weights(self._request.parameters, tile)
+        self._entries: tuple[Any, Any] = adjoint_jobs, gradient_jobs
+        self._norm = None
+        if packed.norm is not None:
+            from numbalstm.kernels.cpu.normed_backward import normed_adjoint_jobs, normed_gradient_jobs
+
+            self._entries = normed_adjoint_jobs, normed_gradient_jobs
+            self._norm = NormGradients(tile, packed.norm, self._room, self._workers)
 
     def _zeros(self, *shape: int) -> np.ndarray:
         array = aligned(shape, self._tile.dtype)
@@ -102,15 +112,18 @@ class BackwardPass:
         dy = None if self._dy is None else arrays_at(self._dy, self._order, False)
         for number, job in enumerate(jobs):
             self._fill(job, number, everyone, offsets[number])
-            if number < len(shares):
-                self._fill_rows(job, shares[number], x, dx, dy, keep)
+            share = shares[number] if number < len(shares) else None
+            if share is not None:
+                self._fill_rows(job, share, x, dx, dy, keep)
+            if self._norm is not None:
+                job["norm"] = self._norm.record(self._rooms[number]["dz"], number, share and share.beside, keep)
         last = steps - 1
         while last > 0:
             first = min(int(np.searchsorted(everyone, everyone[last] - self._room)), last - 1)
             jobs["first_step"], jobs["last_step"] = first, last
             jobs["all_rows"] = everyone[last] - everyone[first]
             jobs["left_block"] = self._left_block(int(everyone[last] - everyone[first]))
-            for entry in (adjoint_jobs, gradient_jobs):
+            for entry in self._entries:
                 where = (self._tile, address(jobs), len(jobs), 0)
                 if len(jobs) == 1 or not parallel.run_alone(entry, *where, len(jobs)):
                     code_of(entry, self._tile).call(*where, 0, len(jobs))
@@ -179,13 +192,16 @@ class BackwardPass:
             "kernel": unpack(self._gradient[:, : packed.features], packed.units),
             "recurrent_kernel": unpack(self._gradient[:, rows : rows + packed.outputs], packed.units),
         }
+        d_sums = unpack(self._bias_gradient, packed.units)[0]
         if parameters.bias is not None:
-            found["bias"] = unpack(self._bias_gradient, packed.units)[0]
+            found["bias"] = d_sums
         if parameters.peephole_kernel is not None:
             found["peephole_kernel"] = self._peepholes[:, : packed.units].copy()
         if self._projects:
             whole = self._projection_gradient.transpose(1, 0, 2, 3).reshape(self._projection_gradient.shape[1], -1)
             found["projection_kernel"] = whole[: packed.units, : packed.outputs].copy()
+        if self._norm is not None:
+            found |= self._norm.arrays(d_sums)
         return Gradients(self._dx, *states, found)
 
 

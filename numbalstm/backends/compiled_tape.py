@@ -1,8 +1,9 @@
 """Passes of the compiled kernels that can be pulled back: what is kept, in segments of timesteps, and the way back.
 
 A segment's tape holds, for each real timestep of each row and each unit, the four gates, c and h: 6 numbers, units
-rounded up to whole vectors. With checkpoints only the states between the segments stay, and a segment is computed again
-when the backward pass comes to it: the same jobs on the same numbers, so the same bits.
+rounded up to whole vectors. With layer normalisation they are 10: x K and h R in place of the gates, four numbers each.
+With checkpoints only the states between the segments stay, and a segment is computed again when the backward pass comes
+to it: the same jobs on the same numbers, so the same bits.
 """
 
 from functools import cache
@@ -16,7 +17,8 @@ from numbalstm.backends.cells import cell_of, set_zones, unsupported_cell, zones
 from numbalstm.backends.compiled_backward import BackwardPass
 from numbalstm.backends.cpu import packed_weights, run
 from numbalstm.backends.interface import Forward, Gradients, Request
-from numbalstm.backends.plan import Layout, Plan, Rows, address, fill, set_cell, split, stride
+from numbalstm.backends.normed import norm_record, sums_beside
+from numbalstm.backends.plan import Layout, Plan, Rows, address, can_share, fill, set_cell, split, stride
 from numbalstm.backends.sequences import Arrays, Share, arrays_at, finish_outputs, plain, real_steps, scaled
 from numbalstm.kernels.cpu.job import JOB
 from numbalstm.kernels.cpu.packing import LINE, aligned
@@ -98,14 +100,15 @@ class CompiledTape:
     def _split(self) -> tuple[int, bool]:
         rows = np.searchsorted(-self.lengths, -0.5)  # those with any timestep
         threads = parallel.threads(self.request.threads)
-        can_share = not self.cell["projection"]
-        return split(rows, self._steps, self.packed.tiles, self.packed, threads, can_share)
+        shares = can_share(self.packed, self.cell)
+        return split(rows, self._steps, self.packed.tiles, self.packed, threads, shares)
 
     @property
     def nbytes(self) -> int:
         """Memory kept beside inputs and weights."""
         kept = [state for pair in self._states for state in pair]
-        kept += [array for share in self._segment or () for array in (share.z, share.h, share.c)]
+        for share in self._segment or ():
+            kept += [share.z, share.h, share.c, *(share.beside or ())]
         return sum(array.nbytes for array in kept)
 
     # Forward
@@ -174,7 +177,7 @@ class CompiledTape:
                 job["first_tile"], job["last_tile"] = tiles * number // workers, tiles * (number + 1) // workers
                 job["z"] += job["first_tile"] * job["z_tile"]
                 job["barrier"], job["worker"], job["workers"] = address(flags), number, workers
-        run(self.tile, Plan(jobs, h, c, flags, keep), 0, 0)
+        run(self.tile, Plan(jobs, h, c, flags, keep, self.packed.norm is not None), 0, 0)
         return shares
 
     def _share(self, lengths: np.ndarray, first: int, start: int, stop: int, h: np.ndarray, c: np.ndarray) -> Share:
@@ -191,7 +194,8 @@ class CompiledTape:
             taped = aligned((count + rows, state.shape[1]), self.tile.dtype)
             taped[:count] = state[start:stop]
             states.append(taped)
-        return Share(start, stop, offsets, times, z, *states)
+        beside = None if self.packed.norm is None else sums_beside(self.tile, *z.shape[:2])
+        return Share(start, stop, offsets, times, z, *states, beside)
 
     def _fill(self, job: Any, share: Share, lengths: np.ndarray, x: Arrays, y: Arrays, keep: list) -> None:
         mine = slice(share.start, share.stop)
@@ -204,6 +208,8 @@ class CompiledTape:
         for name, states in (("h", share.h), ("c", share.c)):
             job[name] = address(states)
             job[f"{name}_other"] = address(states) + (share.stop - share.start) * states.strides[0]
+        if share.beside is not None:
+            job["norm"] = address(norm_record(self.tile, self.packed.norm, keep, **share.beside.places))
         set_cell(job, self.tile, self.cell, keep)
         set_zones(job, self.zones, self.order[mine], keep)
         if self.factors is not None:

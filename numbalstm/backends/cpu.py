@@ -1,10 +1,13 @@
 """The compiled CPU backend: packed weights, plans that are kept for the next call, threads."""
 
+from typing import Any
+
 import numpy as np
 
 from numbalstm.backends import hardware, parallel
 from numbalstm.backends.cells import Cell, cell_of, unsupported_cell, zones_of
 from numbalstm.backends.interface import Forward, Request
+from numbalstm.backends.normed import packed_norm
 from numbalstm.backends.operands import packed_matrix
 from numbalstm.backends.plan import Layout, Packed, Plan, Rows, address, build, dealt_order
 from numbalstm.backends.sequences import scaled
@@ -157,14 +160,15 @@ def run(tile: Tile, plan: Plan, x: int, y: int) -> None:
     """Run the jobs, in parallel where that is safe now."""
     flags, count = plan.flags, len(plan.jobs)
     jobs = address(plan.jobs)
-    alone = code_of(forward_jobs, tile).call
+    entry = _entry(plan)
+    alone = code_of(entry, tile).call
     if flags is None:
-        if count == 1 or not parallel.run_alone(forward_jobs, tile, jobs, x, y, count):
+        if count == 1 or not parallel.run_alone(entry, tile, jobs, x, y, count):
             alone(tile, jobs, x, y, 0, count)
         return
     if parallel.sharing.worth_a_try():
         flags[...] = UNDECIDED
-        ran = parallel.run_alone(forward_jobs, tile, jobs, x, y, count)
+        ran = parallel.run_alone(entry, tile, jobs, x, y, count)
         done = ran and flags[0, 0] == TOGETHER
         if ran and (not done or flags[0, CONTENDED]):
             parallel.sharing.rest()
@@ -173,6 +177,14 @@ def run(tile: Tile, plan: Plan, x: int, y: int) -> None:
     job = plan.jobs[:1].copy()
     job["workers"], job["last_tile"] = 1, job["tiles"]
     alone(tile, address(job), x, y, 0, 1)
+
+
+def _entry(plan: Plan) -> Any:
+    if not plan.normed:
+        return forward_jobs
+    from numbalstm.kernels.cpu.normed import normed_jobs  # few layers are, and loading kernels takes time
+
+    return normed_jobs
 
 
 def _start_states(plan: Plan, initial_state, place) -> None:
@@ -192,7 +204,9 @@ def packed_weights(parameters: LSTMParameters, tile: Tile) -> Packed:
     key = ("packed", tile.lanes, tile.weights, tile.dropout)
     found = parameters.packed.get(key)
     if found is None:
-        bias = parameters.bias if parameters.bias is not None else np.zeros(4 * parameters.units, parameters.dtype)
+        bias = parameters.bias
+        if bias is None or parameters.norm is not None:  # which adds it behind the products
+            bias = np.zeros(4 * parameters.units, parameters.dtype)
         if key not in parameters.common:
             exact = PRODUCTS[tile.weights].scaled and not worth_narrowing(parameters.kernel)
             packed = (pack(parameters.kernel, tile.lanes), None) if exact else packed_matrix(parameters.kernel, tile)
@@ -208,6 +222,7 @@ def packed_weights(parameters: LSTMParameters, tile: Tile) -> Packed:
             parameters.features,
             parameters.units,
             parameters.output_size,
+            packed_norm(parameters, tile.lanes),
         )
     return found
 

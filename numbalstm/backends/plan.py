@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbalstm.backends.normed import NormWeights, norm_record, sums_beside
 from numbalstm.backends.operands import weight_fields
 from numbalstm.kernels.cpu.barrier import LINE
 from numbalstm.kernels.cpu.forward import GROUP
@@ -59,6 +60,7 @@ class Packed(NamedTuple):
     features: int
     units: int
     outputs: int  # units, or the width of the projection
+    norm: NormWeights | None
 
     @property
     def tiles(self) -> int:
@@ -74,6 +76,7 @@ class Plan(NamedTuple):
     c: np.ndarray
     flags: np.ndarray | None  # of the barrier where units are shared
     keep: list  # everything the jobs point to
+    normed: bool  # whether there is layer normalisation
 
 
 def step_cycles(packed, rows, tiles, together=CHUNK_ROWS):
@@ -102,12 +105,17 @@ def split(rows, steps, tiles, packed, threads, can_share=True):
     return choice
 
 
+def can_share(packed, cell):
+    """Whether threads may share the units of a batch: a projection and layer normalisation need all of a row."""
+    return not cell["projection"] and packed.norm is None
+
+
 def build(tile: Tile, packed: Packed, rows: Rows, layout: Layout, cell: dict[str, Any], threads: int) -> Plan:
     """Cut the work and allocate what it needs; `cell` are the fields of all jobs that say what a cell computes."""
     count = len(rows.lengths)
     steps = int(rows.lengths[0]) if count else 0
     tiles = packed.tiles
-    workers, share_units = split(count, steps, tiles, packed, threads, not cell["projection"])
+    workers, share_units = split(count, steps, tiles, packed, threads, can_share(packed, cell))
     h, c = (
         aligned((2, count, stride(packed.outputs, tile)), tile.dtype),
         aligned((count, stride(packed.units, tile)), tile.dtype),
@@ -132,7 +140,7 @@ def build(tile: Tile, packed: Packed, rows: Rows, layout: Layout, cell: dict[str
         else:
             start += len(mine.lengths)
         set_cell(job, tile, cell, keep)
-    return Plan(jobs, h, c, flags, keep)
+    return Plan(jobs, h, c, flags, keep, packed.norm is not None)
 
 
 def dealt_order(count, plan, ragged):
@@ -160,12 +168,17 @@ def _fill(job, tile, packed, rows, layout, keep):
     """Everything of a job but its share of the units and its place in the state buffers."""
     count = len(rows.lengths)
     chunk = fill(job, tile, packed, rows, layout, keep)
-    sums = packed.tiles * chunk * count if chunk > 1 else min(count, GROUP)
+    whole = chunk > 1 or packed.norm is not None
+    sums = packed.tiles * chunk * count if whole else min(count, GROUP)
     z = aligned((sums, 4 * tile.lanes), tile.dtype)
     times = np.empty(chunk * count, np.int64)
     keep += [z, times]
     job["z"], job["times"] = address(z), address(times)
-    job["z_tile"] = chunk * count * 4 * tile.lanes * tile.dtype.itemsize if chunk > 1 else 0
+    job["z_tile"] = chunk * count * 4 * tile.lanes * tile.dtype.itemsize if whole else 0
+    if packed.norm is not None:
+        beside = sums_beside(tile, packed.tiles, chunk * count)
+        keep.append(beside)
+        job["norm"] = address(norm_record(tile, packed.norm, keep, **beside.places))
 
 
 def fill(job, tile, packed, rows, layout, keep):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbalstm.backends.interface import Request
+from numbalstm.backends.normed import Sums
 from numbalstm.backends.plan import address
 
 
@@ -18,6 +19,7 @@ class Share(NamedTuple):
     z: np.ndarray  # (tiles, rows, 4, lanes)
     h: np.ndarray  # (stop - start + rows, tiles * lanes): the states before the segment, then those after each timestep
     c: np.ndarray
+    beside: Sums | None  # with layer normalisation
 
 
 class Arrays(NamedTuple):

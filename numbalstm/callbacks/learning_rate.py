@@ -1,6 +1,7 @@
 """Callbacks that set the learning rate: by a plan, or when a number has stopped improving."""
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from numbalstm import checks
@@ -13,18 +14,20 @@ class LearningRateScheduler(Callback):
 
     Parameters
     ----------
-    schedule : callable(epoch, learning_rate) -> float
+    schedule : callable(epoch, learning_rate) or callable(epoch) -> float
     verbose : {0, 1}, default 0
         1 prints each rate.
     """
 
-    def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0) -> None:
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
         super().__init__()
         self.schedule = schedule
+        self._takes_rate = _takes_two(schedule)
         self.verbose = verbose
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        found = self.schedule(epoch, float(self.model.optimizer.learning_rate))
+        arguments = (epoch, float(self.model.optimizer.learning_rate))
+        found = self.schedule(*arguments[: 1 + self._takes_rate])
         rate = checks.number("LearningRateScheduler", "what schedule returns", found, minimum=0.0)
         self.model.optimizer.learning_rate = rate
         if self.verbose:
@@ -33,6 +36,16 @@ class LearningRateScheduler(Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs is not None:
             logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+
+
+def _takes_two(function: Callable[..., float]) -> bool:
+    try:
+        inspect.signature(function).bind(0, 0.0)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin that tells nothing
+        pass
+    return True
 
 
 class ReduceLROnPlateau(Monitor):
@@ -60,6 +73,8 @@ class ReduceLROnPlateau(Monitor):
     ValueError
         When `factor` is not between 0 and 1.
     """
+
+    kept = ("best", "wait", "cooldown_counter")
 
     def __init__(
         self,
@@ -111,9 +126,3 @@ class ReduceLROnPlateau(Monitor):
         self.wait, self.cooldown_counter = 0, self.cooldown
         if self.verbose:
             print(f"Epoch {epoch + 1}: the learning rate is reduced to {float(optimizer.learning_rate):g}")
-
-    def state(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("best", "wait", "cooldown_counter")}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)

@@ -34,6 +34,9 @@ class Monitor(Callback):
         When `mode` is unknown, or "auto" cannot tell.
     """
 
+    kept: tuple[str, ...] = ()
+    """Names of the attributes that a checkpoint holds."""
+
     def __init__(
         self, monitor: str = "val_loss", mode: str = "auto", min_delta: float = 0.0, best: float | None = None
     ) -> None:
@@ -60,6 +63,13 @@ class Monitor(Callback):
         if reference is None:
             return True
         return value - self.min_delta > reference if self.maximize else value + self.min_delta < reference
+
+    def state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.kept}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        for name in self.kept:
+            setattr(self, name, state[name])
 
 
 def _grows(where: str, monitor: str) -> bool:
@@ -89,6 +99,8 @@ class EarlyStopping(Monitor):
     start_from_epoch : int, default 0
         Earlier epochs are not looked at.
     """
+
+    kept = ("best", "wait", "stopped_epoch", "best_epoch", "best_weights")
 
     def __init__(
         self,
@@ -142,13 +154,6 @@ class EarlyStopping(Monitor):
                 print(f"The weights are those of epoch {self.best_epoch + 1}, the best")
             self.model.set_weights(self.best_weights)
 
-    def state(self) -> dict[str, Any]:
-        names = ("best", "wait", "stopped_epoch", "best_epoch", "best_weights")
-        return {name: getattr(self, name) for name in names}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
-
 
 class ModelCheckpoint(Monitor):
     """Save the training at the end of epochs, or every so many batches.
@@ -181,6 +186,8 @@ class ModelCheckpoint(Monitor):
     runs after all other callbacks, so that what it saves is complete.
     """
 
+    kept = ("best", "epoch", "batches")
+
     def __init__(
         self,
         filepath: Any,
@@ -207,17 +214,17 @@ class ModelCheckpoint(Monitor):
                 raise ValueError(f'ModelCheckpoint: save_freq must be "epoch" or a number, got {save_freq!r}.')
             save_freq = checks.positive_integer("ModelCheckpoint", "save_freq", save_freq)
         self.save_freq = save_freq
-        self._epoch = self._batches = 0
+        self.epoch = self.batches = 0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._epoch = epoch
+        self.epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.save_freq == "epoch":
             return
-        self._batches += 1
-        if self._batches >= self.save_freq:
-            self._batches = 0
+        self.batches += 1
+        if self.batches >= self.save_freq:
+            self.batches = 0
             self._save(logs or {}, batch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -230,17 +237,13 @@ class ModelCheckpoint(Monitor):
             if current is not None and not self.improves(current, self.best):
                 return
             self.best = current if current is not None else self.best
-        fields = {"epoch": self._epoch + 1, **logs} | ({} if batch is None else {"batch": batch + 1})
+        fields = {"epoch": self.epoch + 1, **logs} | ({} if batch is None else {"batch": batch + 1})
         try:
             path = Path(self.filepath.format(**fields))
         except KeyError as error:
             raise checks.unknown("ModelCheckpoint", "field in filepath", error.args[0], fields) from None
+        except (IndexError, ValueError) as error:
+            raise ValueError(f"ModelCheckpoint: filepath {self.filepath!r} cannot be filled in: {error}.") from None
         self.model.save_checkpoint(path, weights_only=self.save_weights_only)
         if self.verbose:
-            print(f"Epoch {self._epoch + 1}: saved {path}")
-
-    def state(self) -> dict[str, Any]:
-        return {"best": self.best, "epoch": self._epoch, "batches": self._batches}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.best, self._epoch, self._batches = state["best"], state["epoch"], state["batches"]
+            print(f"Epoch {self.epoch + 1}: saved {path}")

@@ -69,9 +69,11 @@ class CSVLogger(Callback):
         self._names: list[str] | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        if not self.append:
-            lines = [line for line in lines if self._is_kept(line)] if self.params["resumed"] else []
+        resumed = self.params["resumed"]
+        goes_on = (self.append or resumed) and self.path.exists()
+        lines = self.path.read_text(encoding="utf-8").splitlines() if goes_on else []
+        while resumed and lines and not self._is_kept(lines[-1]):
+            lines.pop()
         self._names = lines[0].split(self.separator)[1:] if lines else None
         self.path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 

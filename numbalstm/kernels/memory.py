@@ -92,6 +92,23 @@ def load_first(typingctx, tile, address, count):
     return tile.vector(tile, types.intp, types.intp), codegen
 
 
+@intrinsic
+def _select_first(typingctx, tile, value, count):
+    def codegen(context, builder, sig, args):
+        nothing = ir.Constant(args[1].type, [0.0] * tile.lanes)
+        return builder.select(first_lanes(builder, args[2], tile.lanes), args[1], nothing)
+
+    return tile.vector(tile, tile.vector, types.intp), codegen
+
+
+@linked
+def keep_first(tile, value, count):
+    """A vector's first `count` lanes, as far as it has them; zeros behind them."""
+    if count >= lane_count(tile):
+        return value
+    return _select_first(tile, value, count)
+
+
 @linked
 def load_some(tile, address, count):
     """A vector of which `count` lanes are there; zeros behind them."""

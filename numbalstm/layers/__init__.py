@@ -1,6 +1,7 @@
 """Layers with the arguments, weights and numbers of Keras."""
 
 from numbalstm.layers import operations
+from numbalstm.layers.base import Layer
 from numbalstm.layers.bidirectional import Bidirectional
 from numbalstm.layers.cell import LSTMCell, StackedRNNCells
 from numbalstm.layers.core import Activation, Dense, Input, InputLayer, Masking
@@ -10,7 +11,7 @@ from numbalstm.layers.lstm import LSTM
 from numbalstm.layers.merge import Add, Average, Concatenate, Multiply
 from numbalstm.layers.normalization import BatchNormalization, LayerNormalization
 from numbalstm.layers.pooling import GlobalAveragePooling1D, GlobalMaxPooling1D
-from numbalstm.layers.registry import LAYERS, OPERATIONS, deserialize
+from numbalstm.layers.registry import LAYERS, OPERATIONS, deserialize, register_layer
 from numbalstm.layers.reshaping import Flatten, RepeatVector, Reshape
 from numbalstm.layers.rnn import RNN
 from numbalstm.layers.stacked import StackedLSTM
@@ -36,6 +37,7 @@ __all__ = [
     "Input",
     "InputLayer",
     "LSTMCell",
+    "Layer",
     "LayerNormalization",
     "Masking",
     "Multiply",
@@ -47,4 +49,5 @@ __all__ = [
     "TimeDistributed",
     "deserialize",
     "operations",
+    "register_layer",
 ]

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,6 +117,8 @@ class Layer(WeightHolder, Differentiable, metaclass=_LayerType):
         "lora_alpha": (None,),
     }
     """Config keys of the frameworks that mean nothing here, with the values for which that is so."""
+    other_arguments: ClassVar[Iterable[str]] = ()
+    """Names of constructor arguments that no signature shows."""
 
     def __init__(
         self,
@@ -372,4 +374,4 @@ def _argument_names(cls: type) -> set[str]:
     """Return the names of all constructor arguments of a class and its bases."""
     parameters = [p for base in cls.__mro__ for p in inspect.signature(base.__init__).parameters.values()]
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {parameter.name for parameter in parameters if parameter.kind in named} - {"self"}
+    return {parameter.name for parameter in parameters if parameter.kind in named} - {"self"} | {*cls.other_arguments}

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from numbalstm import checks
+from numbalstm.backends.cuda import dispatch as gpu
+from numbalstm.backends.cuda.arrays import on_gpu
 from numbalstm.layers.base import Layer, deserialize, register_layer
 from numbalstm.layers.cell import serialize_layer
 from numbalstm.layers.gradients import LayerGradients, Pull, added, added_weights, filled
@@ -161,6 +163,10 @@ class Bidirectional(Layer):
             When a shape or a count does not fit.
         """
         inputs, options = self._directions(inputs, mask, training, initial_state, dropout_masks, constants)
+        if on_gpu(inputs):
+            results = gpu.both(self.place, inputs, self.sublayers, options, Layer.call_inside)
+            y, y_b, states = self._parted(results)
+            return self._returned([*self._merge(y, y_b, in_place=True), *states])
         joined, views = self._shared_output(inputs)
         results = []
         for layer, each, view in zip(self.sublayers, options, views, strict=True):
@@ -172,7 +178,10 @@ class Bidirectional(Layer):
 
     def _vjp(self, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Any, Pull]:
         x, options = self._directions(inputs, *args, **kwargs)
-        recorded = [layer.vjp_inside(x, **each) for layer, each in zip(self.sublayers, options, strict=True)]
+        if on_gpu(x):
+            recorded = gpu.both(self.place, x, self.sublayers, options, Layer.vjp_inside)
+        else:
+            recorded = [layer.vjp_inside(x, **each) for layer, each in zip(self.sublayers, options, strict=True)]
         y, y_b, states = self._parted([results for results, _ in recorded])
 
         def pull(cotangents: Any, regularize: bool) -> LayerGradients:

@@ -22,6 +22,7 @@ from numbalstm.layers.cells import (
 )
 from numbalstm.layers.gradients import LayerGradients, Pull, added, added_weights
 from numbalstm.layers.lstm_weights import SIGMOID, LSTMWeights, config_of_generation
+from numbalstm.layers.symbolic import map_leaves
 from numbalstm.parameters import Weight
 
 
@@ -36,7 +37,7 @@ unit_forget_bias, kernel_regularizer, recurrent_regularizer, bias_regularizer, k
 recurrent_constraint, bias_constraint, dropout, recurrent_dropout, seed, implementation, generation
         As in `numbalstm.LSTM`.
     peephole, proj_size, input_forget, clip, cell_clip, projection_clip, layer_norm, layer_norm_epsilon, zoneout, \
-weight_drop, learn_initial_state, gate_activations
+weight_drop, learn_initial_state, gate_activations, and the options of their weights
         As in `numbalstm.layers.lstm_variants.LSTMVariants`; among **layer_options.
     **layer_options
         ``name``, ``trainable``, ``dtype``, ``input_shape``, ``batch_input_shape``, ``batch_size``, ``weights``.
@@ -193,7 +194,7 @@ weight_drop, learn_initial_state, gate_activations
         Raises
         ------
         ValueError
-            When neither says the batch size.
+            When neither says the batch size, or the initial states are learned and the cell is not built.
         """
         if batch_size is None and inputs is None:
             raise ValueError(f"{self.place}: get_initial_state needs batch_size, got None.")
@@ -262,6 +263,11 @@ class StackedRNNCells(Layer):
         return [list_of_sizes(cell) for cell in self.cells]
 
     @property
+    def learn_initial_state(self) -> bool:
+        """Whether a cell learns its initial states."""
+        return any(getattr(cell, "learn_initial_state", False) for cell in self.cells)
+
+    @property
     def output_size(self) -> int:
         """Output width of the last cell."""
         return output_size(self.cells[-1])
@@ -323,6 +329,11 @@ class StackedRNNCells(Layer):
 
         return (inputs, new_states), pull_all
 
+    def compute_output_shape(self, input_shape: Any) -> tuple:
+        """Return the shapes of a call's results."""
+        batch = input_shape[0]
+        return (batch, self.output_size), map_leaves(lambda size: (batch, size), self.state_size)
+
     def get_initial_state(self, batch_size: int | None = None) -> list[Any]:
         """Return the initial states of all cells."""
         return [initial_state(cell, batch_size, self.policy.output) for cell in self.cells]
@@ -349,7 +360,8 @@ def clone_cell(cell: Any) -> Any:
         return StackedRNNCells([clone_cell(inner) for inner in cell.cells], name=cell.name, dtype=cell.policy)
     if isinstance(cell, LSTMCell):
         return type(cell)(**{**cell.get_config(), "generation": cell.generation, "dtype": cell.policy})
-    return type(cell).from_config(cell.get_config()) if isinstance(cell, Layer) else copy.deepcopy(cell)
+    has_config = isinstance(cell, Layer) and type(cell).get_config is not Layer.get_config
+    return type(cell).from_config(cell.get_config()) if has_config else copy.deepcopy(cell)
 
 
 def serialize_layer(layer: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from numbalstm import checks
 from numbalstm.layers.base import Layer
 from numbalstm.layers.gradients import LayerGradients, filled
-from numbalstm.layers.symbolic import leaves
+from numbalstm.layers.symbolic import leaves, map_leaves
 from numbalstm.parameters import Weight
 
 StepPull = Callable[[Any, list[Any], bool], LayerGradients]
@@ -24,9 +24,9 @@ def check_cell(where: str, cell: Any) -> None:
             raise ValueError(
                 f"{where}: a cell must have call() and state_size, but {checks.describe(cell)} has no {attribute}."
             )
-    size = cell.state_size
-    if isinstance(size, bool) or not isinstance(size, (int, list, tuple)):
-        raise ValueError(f"{where}: state_size must be an integer or a list of them, got {checks.describe(size)}.")
+    sizes = list(leaves(cell.state_size))
+    if not sizes or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+        raise ValueError(f"{where}: state_size must be a positive integer or a list of them, got {cell.state_size!r}.")
 
 
 def list_of_sizes(cell: Any) -> list[Any]:
@@ -61,8 +61,8 @@ def _parameter_names(function: Any) -> frozenset[str]:
 def run_cell(cell: Any, x: Any, states: Any, training: Any, constants: Any) -> tuple[Any, list[Any]]:
     """Run one step of any cell; returns the output and the list of new states."""
     run = cell.call_inside if isinstance(cell, Layer) else cell.call
-    output, states = run(x, states, **_options(cell, training, constants))
-    return output, list(states) if isinstance(states, (list, tuple)) else [states]
+    output, new_states = _checked_step(cell, states, run(x, states, **_options(cell, training, constants)))
+    return output, list(new_states) if isinstance(new_states, (list, tuple)) else [new_states]
 
 
 def vjp_cell(cell: Any, x: Any, states: Any, training: Any, constants: Any) -> tuple[Any, list[Any], StepPull]:
@@ -79,7 +79,8 @@ def vjp_cell(cell: Any, x: Any, states: Any, training: Any, constants: Any) -> t
             f"{type(cell).__name__}: a cell needs a method vjp(x_t, states, ...) for gradients, which returns what "
             "call() returns and a pullback(d_output, d_states) to LayerGradients."
         )
-    (output, new_states), pullback = run(x, states, **_options(cell, training, constants))
+    results, pullback = run(x, states, **_options(cell, training, constants))
+    output, new_states = _checked_step(cell, states, results)
     several = isinstance(new_states, (list, tuple))
 
     def pull(d_output: Any, d_states: list[Any], regularize: bool) -> LayerGradients:
@@ -93,6 +94,18 @@ def vjp_cell(cell: Any, x: Any, states: Any, training: Any, constants: Any) -> t
     return output, list(new_states) if several else [new_states], pull
 
 
+def _checked_step(cell: Any, states: list[Any], results: Any) -> tuple[Any, Any]:
+    """Return a step's output and new states; ValueError when a cell returned something else."""
+    wanted = f"{type(cell).__name__}: a cell must return its output and as many states as it got, {len(states)}"
+    if not isinstance(results, (list, tuple)) or len(results) != 2:
+        raise ValueError(f"{wanted}, in a pair (output, states), got {checks.describe(results)}.")
+    output, new_states = results
+    count = len(new_states) if isinstance(new_states, (list, tuple)) else 1
+    if count != len(states):
+        raise ValueError(f"{wanted}, got {count}.")
+    return output, new_states
+
+
 def _options(cell: Any, training: Any, constants: Any) -> dict[str, Any]:
     """Return what the cell's ``call`` takes beside input and states."""
     options = {"training": training} if call_takes(cell, "training") else {}
@@ -102,7 +115,7 @@ def _options(cell: Any, training: Any, constants: Any) -> dict[str, Any]:
 def initial_state(cell: Any, batch: int | None, dtype: np.dtype) -> list[Any]:
     """Return the states a cell starts from: what its ``get_initial_state`` says, or zeros."""
     if not hasattr(cell, "get_initial_state"):
-        return [np.zeros((batch, size), dtype) for size in list_of_sizes(cell)]
+        return map_leaves(lambda size: np.zeros((batch, size), dtype), list_of_sizes(cell))
     parameters = inspect.signature(cell.get_initial_state).parameters
     options = {name: value for name, value in (("inputs", None), ("dtype", dtype)) if name in parameters}
     states = cell.get_initial_state(batch_size=batch, **options)

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbalstm import checks
+from numbalstm.backends.arguments import as_array
+from numbalstm.backends.cuda.arrays import DeviceArray, on_gpu, view
 from numbalstm.layers.symbolic import is_symbolic, leaves, map_leaves
 from numbalstm.parameters import Weight
 
@@ -195,7 +197,8 @@ class Differentiable:
         raise NotImplementedError(f"{self.place}: has no gradient: its class defines call() without _vjp().")
 
     def _cotangent(self, cotangent: Any) -> np.ndarray | None:
-        return None if cotangent is None else np.asarray(cotangent, self.policy.compute)
+        there = cotangent is None or isinstance(cotangent, DeviceArray)
+        return cotangent if there else np.asarray(cotangent, self.policy.compute)
 
     def _add_penalties(self, outputs: Any, cotangents: Any) -> Any:
         """Return the cotangents with the activity regularizer's gradients, nested as they are."""
@@ -270,7 +273,7 @@ def _paired(place: str, name: str, output: Any, cotangent: Any) -> Any:
         return [_paired(place, f"{name}[{number}]", *pair) for number, pair in pairs]
     if cotangent is None:
         return None
-    array = np.asarray(cotangent)
+    array = view(place, name, cotangent, None) if on_gpu(cotangent) else np.asarray(cotangent)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{place}: {name} must hold real numbers, got dtype {array.dtype}.")
     checks.shape(place, name, array, np.shape(output))
@@ -290,7 +293,9 @@ def _completed(gradient: Any, inputs: Any) -> Any:
     if isinstance(gradient, list) or (isinstance(inputs, (list, tuple)) and any(hasattr(a, "shape") for a in inputs)):
         given = [None] * len(inputs) if gradient is None else gradient
         return [_completed(*pair) for pair in zip(given, inputs, strict=True)]
-    array = np.asarray(inputs)
+    if gradient is not None and on_gpu(inputs):
+        return gradient
+    array = as_array("the gradient", "an input without one", inputs)
     if array.dtype.kind != "f":
         return None
     return np.zeros(array.shape, np.result_type(array, np.float32)) if gradient is None else gradient
@@ -298,11 +303,11 @@ def _completed(gradient: Any, inputs: Any) -> Any:
 
 def _independent(gradients: Any, cotangents: Any) -> Any:
     """Return gradients of which none shares memory with another or with a cotangent, so that each may be changed."""
-    taken = [leaf for leaf in leaves(cotangents) if leaf is not None]
+    taken = [leaf for leaf in leaves(cotangents) if isinstance(leaf, np.ndarray)]
 
     def own(gradient: np.ndarray | None) -> np.ndarray | None:
-        if gradient is None:
-            return None
+        if gradient is None or isinstance(gradient, DeviceArray):
+            return gradient  # arrays that a GPU made are new ones
         if any(np.may_share_memory(gradient, other) for other in taken):
             gradient = gradient.copy()
         taken.append(gradient)

@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from numbalstm.backends.cuda import dispatch
+from numbalstm.backends.cuda.arrays import DeviceArray
+
 Merge = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 Unmerge = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -27,6 +30,8 @@ def merged(mode: str, y: Any, y_b: Any, in_place: bool) -> Any:
     """Return the joined outputs, arrays or lists of them; `in_place` lets them take the memory of `y`."""
     if isinstance(y, list):
         return [merged(mode, *pair, in_place) for pair in zip(y, y_b, strict=True)]
+    if isinstance(y, DeviceArray):
+        return dispatch.joined(mode, [y, y_b])
     return MERGES[mode][0](y, y_b, y if in_place else None)
 
 

@@ -68,7 +68,8 @@ class LSTM(SequenceLayer, LSTMWeights):
         the same bits: about sqrt(T) needs the least memory.  None: keep all.  May be set at any time.
     peephole, proj_size, input_forget, clip, cell_clip, projection_clip, layer_norm, layer_norm_epsilon, zoneout, \
 weight_drop, learn_initial_state, gate_activations
-        What Keras does not have: see `numbalstm.layers.lstm_variants.LSTMVariants`.
+        What Keras does not have: see `numbalstm.layers.lstm_variants.LSTMVariants`, also for ``peephole_initializer``
+        and the like, which are among **layer_options.
     generation : {"keras3", "keras2", "v1"}, default "keras3"
         Whose rules hold where the generations differ: the meaning of "hard_sigmoid", tuples or lists as results,
         `initial_state` of a stateful layer, dropout factors, the form of the config.
@@ -194,6 +195,8 @@ weight_drop, learn_initial_state, gate_activations
         settled = self.stateful or self.time_major or self.policy.half or self.use_cudnn is True
         self._plain = not (settled or self.learn_initial_state or self.variant_for(None, False))
 
+    serves_gpu = True
+
     @property
     def whole_input_dropout(self) -> bool:
         """Whether the input dropout draws new factors for each step: Keras 2's `LSTM` on its fused path does."""
@@ -251,6 +254,7 @@ weight_drop, learn_initial_state, gate_activations
         Returns
         -------
         array or tuple of arrays
+            On the GPU where the inputs are there.
             Output (B, U), or with `return_sequences` (B, T, U), (T, B, U) or a list of (T_i, U); with `return_state`
             followed by h and c, each (B, U), in a tuple (a list in generations "keras2" and "v1").
 

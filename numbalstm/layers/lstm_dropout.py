@@ -53,9 +53,8 @@ class LSTMDropout:
 
     def draw_factors(self, shape: tuple[int, ...], rate: float) -> np.ndarray:
         """Draw dropout factors: 0 with probability `rate`, else 1 / (1 - rate)."""
-        factors = np.zeros(shape, self.policy.compute)
-        factors[self._random.random(shape) >= rate] = 1.0 / (1.0 - rate) if rate < 1.0 else 0.0
-        return factors
+        kept = self.policy.compute.type(1.0 / (1.0 - rate) if rate < 1.0 else 0.0)
+        return np.multiply(self._random.random(shape) >= rate, kept, dtype=self.policy.compute)
 
     def sequence_factors(self, x: Any, training: Any, given: Any, time_major: bool) -> tuple[Any, Any]:
         """Return the factors of x for each step, as x is, and the pair of factors for whole sequences; None: no such.

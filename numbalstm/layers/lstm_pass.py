@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 
 from numbalstm.backends import arguments
+from numbalstm.backends.cuda import arrays as gpu_arrays
+from numbalstm.backends.cuda import presence
+from numbalstm.backends.cuda.arrays import ARRAYS, DeviceArray, on_host
 from numbalstm.backends.interface import Tape
 from numbalstm.functional import lstm_backward
 from numbalstm.layers.gradients import LayerGradients
@@ -28,11 +31,13 @@ class LSTMPass:
         sequences, initial_state = layer.split_inputs(inputs, initial_state)
         x = layer._batch_major(sequences)
         self._mask = layer._batch_major_mask(mask, x)
-        if layer.use_cudnn is True:
-            _check_fused(layer)
+        self._device = _fused(layer) if layer.use_cudnn is True else layer.device
+        self._x = x
+        self._in_vain = initial_state is not None and not layer._heeds(initial_state)
         self._states = self._starting_states(initial_state, len(x))
         self._each_step, self._factors = layer.sequence_factors(x, training, dropout_masks, layer.time_major)
-        self._x = x if self._each_step is None else _times(x, self._each_step)
+        if self._each_step is not None:
+            self._x = _times(x, self._each_step)
         self._training = bool(training)
         self._weight_factors = layer.draw_weight_factors() if training else None
         self._tape: Tape | None = None
@@ -40,6 +45,8 @@ class LSTMPass:
     def _starting_states(self, given: Any, batch: int) -> Any:
         layer = self._layer
         states = layer._starting_states(given, batch)
+        if states is layer._states and states is not None and not isinstance(self._x, DeviceArray):
+            states = [on_host(state) for state in states]
         if states is None or not layer.policy.half:
             return states
         states = arguments.states(layer.place, states, layer.parameters, batch)
@@ -59,7 +66,7 @@ class LSTMPass:
             zero_output_for_mask=layer.zero_output_for_mask,
             dropout_masks=self._factors,
             out=self._output(out),
-            device=layer.device,
+            device=self._device,
             tape=tape,
             checkpoint_every=layer.checkpoint_every if tape else None,
             where=layer.place,
@@ -67,15 +74,17 @@ class LSTMPass:
         self._tape = result.tape
         layer._store([result.h, result.c])
         outputs, *states = map_leaves(layer.policy.to_output, list(result)) if layer.policy.half else result
-        return layer._returned(layer._layout(outputs) if isinstance(outputs, np.ndarray) else outputs, states)
+        return layer._returned(layer._layout(outputs) if isinstance(outputs, ARRAYS) else outputs, states)
 
-    def _output(self, out: np.ndarray | None) -> np.ndarray | None:
+    def _output(self, out: Any) -> Any:
         """Return the batch-major array to write into; None leaves it to the backend."""
         layer = self._layer
         if out is not None:
             if layer.policy.half:
                 raise ValueError(f"{layer.place}: out is not for a layer with the dtype policy {layer.policy.name!r}.")
-            return layer._layout(out) if isinstance(out, np.ndarray) else out
+            if isinstance(self._x, DeviceArray) and gpu_arrays.on_gpu(out):
+                out = gpu_arrays.view(layer.place, "out", out, layer.parameters.dtype)
+            return layer._layout(out) if isinstance(out, ARRAYS) else out
         if not (layer.time_major and layer.return_sequences and isinstance(self._x, np.ndarray)):
             return None
         batch, time, _ = self._x.shape
@@ -91,25 +100,17 @@ class LSTMPass:
         found = lstm_backward(d_outputs, self._tape, d_h=d_h, d_c=d_c, where=layer.place)
         dx = found.x if self._each_step is None else _times(found.x, self._each_step)
         weights = layer.weight_gradients(found, self._weight_factors, learned=self._states is None)
-        return layer.joined_gradients(self._inputs, LayerGradients(dx, [found.h, found.c], weights=weights))
+        starts = layer.zero_gradients(len(self._x)) if self._in_vain else [found.h, found.c]
+        return layer.joined_gradients(self._inputs, LayerGradients(dx, starts, weights=weights))
 
 
-def _check_fused(layer: Any) -> None:
-    """Raise ValueError for ``use_cudnn=True``, naming the condition of the fused path that does not hold."""
-    reasons = {
-        f"activation is {layer.activation.name!r}, not 'tanh'": layer.activation.name != "tanh",
-        f"recurrent_activation is {layer.recurrent_activation.name!r}, not 'sigmoid'": (
-            layer.recurrent_activation.name != "sigmoid"
-        ),
-        f"recurrent_dropout is {layer.recurrent_dropout:g}, not 0": layer.recurrent_dropout != 0,
-        "unroll is True": layer.unroll,
-        "use_bias is False": not layer.use_bias,
-        "the layer is a variant of the LSTM": layer.is_variant,
-        "no CUDA GPU backend is available": True,
-    }
-    reason = next(text for text, holds in reasons.items() if holds)
-    raise ValueError(f'{layer.place}: use_cudnn=True cannot be served: {reason}. Use use_cudnn="auto".')
+def _fused(layer: Any) -> str:
+    """Return the device of ``use_cudnn=True``; ValueError where there is none."""
+    problem = 'the layer has device="cpu"; leave that out.' if layer.device == "cpu" else presence.problem()
+    if problem is not None:
+        raise ValueError(f'{layer.place}: use_cudnn=True cannot be served: {problem} Or use use_cudnn="auto".')
+    return "cuda"
 
 
 def _times(x: Any, factors: Any) -> Any:
-    return x * factors if isinstance(x, np.ndarray) else [a * b for a, b in zip(x, factors, strict=True)]
+    return x * factors if isinstance(x, ARRAYS) else [a * b for a, b in zip(x, factors, strict=True)]

@@ -1,14 +1,27 @@
 """The LSTM variants beyond Keras: the options of a layer or cell, their weights, and what they make of a pass."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbalstm import activations, checks, initializers
+from numbalstm import activations, checks, constraints, initializers, regularizers
 from numbalstm.backends.interface import Variant
+from numbalstm.initializers.base import FromArray
 from numbalstm.layers.base import Layer
 from numbalstm.parameters import GATES, NORM_ARRAYS, PEEPHOLE_GATES, Weight
+
+_WEIGHTS = {
+    "peephole": ("peephole", "glorot_uniform"),
+    "projection": ("proj_size", "glorot_uniform"),
+    "gamma": ("layer_norm", "ones"),
+    "beta": ("layer_norm", "zeros"),
+    "initial_state": ("learn_initial_state", "zeros"),
+}
+"""For each kind of weight the option that makes it, and how its values start."""
+
+WEIGHT_OPTIONS = tuple(f"{kind}_{part}" for kind in _WEIGHTS for part in ("initializer", "regularizer", "constraint"))
+"""Names of the options of the variants' weights."""
 
 
 class LSTMVariants(Layer):
@@ -24,11 +37,11 @@ class LSTMVariants(Layer):
     Parameters
     ----------
     peephole : bool, default False
-        Peephole connections: weight `peephole_kernel` (3, U), rows p_i, p_f, p_o, each row drawn by "glorot_uniform" as
-        Keras's PeepholeLSTMCell draws them (Gers and Schmidhuber 2000; ONNX input P, whose rows are i, o, f).
+        Peephole connections: weight `peephole_kernel` (3, U), rows p_i, p_f, p_o, each row drawn by itself as Keras's
+        PeepholeLSTMCell draws them (Gers and Schmidhuber 2000; ONNX input P, whose rows are i, o, f).
     proj_size : int, default 0
-        Width P of h and of the output: weight `projection_kernel` W (U, P), drawn by "glorot_uniform".  0: no
-        projection (LSTMP of Sak, Senior and Beaufays 2014; ``proj_size`` of PyTorch, ``num_proj`` of TensorFlow 1).
+        Width P of h and of the output: weight `projection_kernel` W (U, P).  0: no projection
+        (LSTMP of Sak, Senior and Beaufays 2014; ``proj_size`` of PyTorch, ``num_proj`` of TensorFlow 1).
     input_forget : bool, default False
         Coupled gates, f = 1 - i: the columns f of the weights have no effect (ONNX ``input_forget``; CIFG of Greff et
         al. 2017).
@@ -50,14 +63,20 @@ class LSTMVariants(Layer):
         Rate at which, in training, elements of `recurrent_kernel` are dropped and the others divided by 1 - rate, one
         draw for all steps of a call (Merity, Keskar and Socher 2018).
     learn_initial_state : bool, default False
-        Weights `initial_h` (P,) and `initial_c` (U,), zeros at first, are the states of every row before the first
-        step where a call gives none.  Not for stateful layers.
+        Weights `initial_h` (P,) and `initial_c` (U,) are the states of every row before the first step where a call
+        gives none.  Not for stateful layers.
     gate_activations : sequence of 3 or 5, optional
         Activations in place of `activation` and `recurrent_activation`: of 3, in the order of ONNX, for the gates i, f
         and o, for the candidate g, and for the cell state on its way to h; of 5, for i, f, g, o and the cell state.
         `numbalstm.activations.onnx` makes those with alpha and beta.
+    **options
+        Of the weights above, as `kernel_initializer` and its like are of the others, and None by default:
+        ``peephole_initializer`` ("glorot_uniform"), ``peephole_regularizer``, ``peephole_constraint``; likewise
+        ``projection_...`` ("glorot_uniform"), ``gamma_...`` ("ones") and ``beta_...`` ("zeros") of layer normalisation,
+        and ``initial_state_...`` ("zeros"); and those of `numbalstm.layers.base.Layer`.
     """
 
+    other_arguments = WEIGHT_OPTIONS
     peephole_kernel: Weight | None
     projection_kernel: Weight | None
     initial_h: Weight
@@ -78,7 +97,7 @@ class LSTMVariants(Layer):
         weight_drop: float = 0.0,
         learn_initial_state: bool = False,
         gate_activations: Sequence[Any] | None = None,
-        **layer_options: Any,
+        **options: Any,
     ) -> None:
         where = type(self).__name__
         self.peephole = bool(peephole)
@@ -95,7 +114,8 @@ class LSTMVariants(Layer):
         self.weight_drop = checks.fraction(where, "weight_drop", weight_drop)
         self.learn_initial_state = bool(learn_initial_state)
         self.gate_activations = self._gate_activations(where, gate_activations)
-        super().__init__(**layer_options)
+        self._take_weight_options(where, options)
+        super().__init__(**options)
         self._variant = self._make_variant()
 
     # What other parts of the layer say
@@ -149,26 +169,48 @@ class LSTMVariants(Layer):
 
     # Weights
 
+    def _take_weight_options(self, where: str, options: dict[str, Any]) -> None:
+        """Move initializer, regularizer and constraint of each kind of weight from the options to attributes."""
+        for kind, (variant, default) in _WEIGHTS.items():
+            names = [f"{kind}_{part}" for part in ("initializer", "regularizer", "constraint")]
+            given = {name: options.pop(name, None) for name in names}
+            for name, value in given.items():
+                if value is not None and not getattr(self, variant):
+                    raise ValueError(f"{where}: {name} is for weights that are not there; give {variant} too.")
+            initializer, regularizer, constraint = given.values()
+            setattr(self, names[0], initializers.get(initializer, default, f"{where}: {names[0]}"))
+            setattr(self, names[1], regularizers.get(regularizer, f"{where}: {names[1]}"))
+            setattr(self, names[2], constraints.get(constraint, f"{where}: {names[2]}"))
+
+    def _add(self, kind: str, name: str, shape: tuple[int, ...]) -> Weight:
+        """Add a weight with the options of its kind."""
+        initializer = getattr(self, f"{kind}_initializer")
+        if kind == "peephole" and not isinstance(initializer, FromArray):
+            initializer = Rows(initializer)
+        options = (getattr(self, f"{kind}_{part}") for part in ("regularizer", "constraint"))
+        return self.add_weight(name, shape, initializer, *options)
+
     def _add_variant_weights(self) -> None:
         """Add the weights after the bias, in the order of `numbalstm.parameters.WEIGHT_NAMES`."""
-        glorot, zeros, ones = initializers.GlorotUniform(), initializers.Zeros(), initializers.Ones()
         self.peephole_kernel = self.projection_kernel = None
         if self.peephole:
-            self.peephole_kernel = self.add_weight("peephole_kernel", (len(PEEPHOLE_GATES), self.units), draw_rows)
+            self.peephole_kernel = self._add("peephole", "peephole_kernel", (len(PEEPHOLE_GATES), self.units))
         if self.proj_size:
-            self.projection_kernel = self.add_weight("projection_kernel", (self.units, self.proj_size), glorot)
+            self.projection_kernel = self._add("projection", "projection_kernel", (self.units, self.proj_size))
         if self.layer_norm:
             for name in NORM_ARRAYS:
                 width = self.units if name.startswith("cell") else len(GATES) * self.units
-                setattr(self, name, self.add_weight(name, (width,), ones if name.endswith("gamma") else zeros))
+                setattr(self, name, self._add(name.partition("_")[2], name, (width,)))
         if self.learn_initial_state:
-            self.initial_h = self.add_weight("initial_h", (self.output_size,), zeros)
-            self.initial_c = self.add_weight("initial_c", (self.units,), zeros)
+            self.initial_h = self._add("initial_state", "initial_h", (self.output_size,))
+            self.initial_c = self._add("initial_state", "initial_c", (self.units,))
 
     def learned_start(self, batch: int) -> list[np.ndarray] | None:
         """Return the learned initial states for a batch; None where they are not learned."""
         if not self.learn_initial_state:
             return None
+        if not self.built:
+            raise ValueError(f"{self.place}: is not built yet, so it has no learned initial state. Build it first.")
         weights = (self.initial_h, self.initial_c)
         return [np.tile(self.policy.to_compute(weight.value), (batch, 1)) for weight in weights]
 
@@ -215,6 +257,19 @@ class LSTMVariants(Layer):
             config["zoneout"] = list(self.zoneout)
         return config
 
+    def _variant_weights_config(self) -> dict[str, Any]:
+        """Return initializers, regularizers and constraints of the variants' weights that are not the defaults."""
+        config = {}
+        for kind, (_, default) in _WEIGHTS.items():
+            initializer = getattr(self, f"{kind}_initializer")
+            usual = initializers.get(default)
+            if type(initializer) is not type(usual) or initializer.get_config() != usual.get_config():
+                config[f"{kind}_initializer"] = initializers.serialize(initializer, self._config_form)
+            for part, module in (("regularizer", regularizers), ("constraint", constraints)):
+                if (value := getattr(self, f"{kind}_{part}")) is not None:
+                    config[f"{kind}_{part}"] = module.serialize(value)
+        return config
+
 
 _DEFAULTS = {
     "peephole": False,
@@ -231,10 +286,23 @@ _DEFAULTS = {
 }
 
 
-def draw_rows(shape: tuple[int, int], dtype: Any) -> np.ndarray:
-    """Draw the peepholes: each row as a vector of its own."""
-    initializer = initializers.GlorotUniform()
-    return np.stack([initializer(shape[1:], dtype) for _ in range(shape[0])])
+class Rows(NamedTuple):
+    """Draws each row of a matrix as a vector of its own."""
+
+    initializer: Any
+
+    def __call__(self, shape: tuple[int, int], dtype: Any) -> np.ndarray:
+        """Return an array of this shape."""
+        initializer = one_stream(self.initializer)
+        return np.stack([initializer(shape[1:], dtype) for _ in range(shape[0])])
+
+
+def one_stream(initializer: Any) -> Any:
+    """Return an initializer whose draws go on from call to call, for one that would start again at its seed."""
+    seed = getattr(initializer, "seed", None)
+    if seed is None or isinstance(seed, np.random.Generator):
+        return initializer
+    return type(initializer)(**{**initializer.get_config(), "seed": np.random.default_rng(seed)})
 
 
 def _limit(where: str, name: str, limit: Any) -> float | None:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from numbalstm import activations, checks, constraints, initializers, regularizers
+from numbalstm.backends.cuda.arrays import on_host
 from numbalstm.backends.interface import Forward, Gradients
 from numbalstm.functional import lstm_forward
 from numbalstm.initializers import ChronoInitializer
 from numbalstm.initializers.base import FromArray
 from numbalstm.layers.lstm_dropout import LSTMDropout
-from numbalstm.layers.lstm_variants import LSTMVariants
+from numbalstm.layers.lstm_variants import LSTMVariants, one_stream
 from numbalstm.parameters import GATES, NORM_ARRAYS, WEIGHT_NAMES, LSTMParameters, Norm, Weight, check_narrow
 
 GENERATIONS = ("keras3", "keras2", "v1")
@@ -79,6 +80,7 @@ class LSTMWeights(LSTMVariants, LSTMDropout):
         self.seed = _seed(where, seed)
         self.implementation = _implementation(where, implementation, generation)
         self._cached: tuple[LSTMParameters, list[tuple[Weight, np.ndarray]]] | None = None
+        self._dropped: tuple[LSTMParameters, np.ndarray, LSTMParameters] | None = None
         self._random = np.random.default_rng(self.seed)
         super().__init__(**layer_options)
 
@@ -119,7 +121,7 @@ class LSTMWeights(LSTMVariants, LSTMDropout):
         if isinstance(initializer, FromArray):
             i, _, g, o = np.split(initializer(shape, dtype), len(GATES))
             return np.concatenate([i, ones, g, o])
-        initializer = _one_stream(initializer)
+        initializer = one_stream(initializer)
         return np.concatenate([initializer((units,), dtype), ones, initializer((2 * units,), dtype)])
 
     _weights_dtype: str | None = None
@@ -177,27 +179,37 @@ class LSTMWeights(LSTMVariants, LSTMDropout):
                     break
             else:
                 return cached[0]
+        if not self.built:
+            raise ValueError(
+                f"{self.place}: is not built yet, so it has no parameters. "
+                "Call it on arrays, or build(input_shape), first."
+            )
         known = [(weight, weight.value) for weight in self._used.values()]
         for _, value in known:
             value.flags.writeable = False
-        parameters = self._record()
-        self._cached = parameters, known  # in one, for other threads
-        return parameters
-
-    def _record(self, factors: np.ndarray | None = None) -> LSTMParameters:
-        """Return the values of the weights as a record, those of the recurrent kernel times factors."""
         arrays = {name: self.policy.to_compute(weight.value) for name, weight in self._used.items()}
-        if factors is not None:
-            arrays["recurrent_kernel"] = arrays["recurrent_kernel"] * factors
         norm = None
         if self.layer_norm:
             norm = Norm(*(arrays.pop(name) for name in NORM_ARRAYS), self.layer_norm_epsilon)
         narrow = {"weights_dtype": self._weights_dtype, "compute_dtype": self._compute_dtype}
-        return LSTMParameters(**arrays, norm=norm, **narrow)
+        parameters = LSTMParameters(**arrays, norm=norm, **narrow)
+        self._cached = parameters, known  # in one, for other threads
+        return parameters
+
+    def _with_factors(self, parameters: LSTMParameters, factors: np.ndarray) -> LSTMParameters:
+        """Return the record with factors on the recurrent kernel; the same object for the steps of a cell."""
+        latest = self._dropped
+        if latest is not None and latest[0] is parameters and latest[1] is factors:
+            return latest[2]
+        matrix = self.policy.to_compute(self.recurrent_kernel.value) * factors
+        matrix.flags.writeable = False  # so that the record need not copy it
+        dropped = parameters.with_recurrent_kernel(matrix)
+        self._dropped = parameters, factors, dropped
+        return dropped
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what a copy derives from its own weights."""
-        return {**self.__dict__, "_cached": None}
+        return {**self.__dict__, "_cached": None, "_dropped": None}
 
     # A pass
 
@@ -223,7 +235,7 @@ class LSTMWeights(LSTMVariants, LSTMDropout):
         """
         parameters = self.parameters
         if weight_factors is not None:
-            parameters = self._record(weight_factors)
+            parameters = self._with_factors(parameters, weight_factors)
         return lstm_forward(
             x,
             parameters,
@@ -242,7 +254,7 @@ class LSTMWeights(LSTMVariants, LSTMDropout):
         if weight_factors is not None:
             gradients[self.recurrent_kernel] = gradients[self.recurrent_kernel] * weight_factors
         if learned and self.learn_initial_state:
-            gradients |= {self.initial_h: found.h.sum(axis=0), self.initial_c: found.c.sum(axis=0)}
+            gradients |= {self.initial_h: on_host(found.h).sum(axis=0), self.initial_c: on_host(found.c).sum(axis=0)}
         return gradients
 
     # Config
@@ -266,7 +278,7 @@ class LSTMWeights(LSTMVariants, LSTMDropout):
             config["generation"] = self.generation  # a seed alone would speak for Keras 3
         if self.generation != "keras3" or self.implementation != 2:
             config["implementation"] = self.implementation
-        return config | self._variant_config()
+        return config | self._variant_config() | self._variant_weights_config()
 
 
 _WEIGHT_NAMES = ("kernel", "recurrent", "bias")
@@ -282,14 +294,6 @@ def config_of_generation(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _initializer(where: str, weight: str, identifier: Any, default: str) -> Any:
     return initializers.get(identifier, default, f"{where}: {weight}_initializer")
-
-
-def _one_stream(initializer: Any) -> Any:
-    """Return an initializer whose draws go on from call to call, for one that would start again at its seed."""
-    seed = getattr(initializer, "seed", None)
-    if seed is None or isinstance(seed, np.random.Generator):
-        return initializer
-    return type(initializer)(**{**initializer.get_config(), "seed": np.random.default_rng(seed)})
 
 
 def _seed(where: str, seed: Any) -> int | None:

@@ -9,7 +9,7 @@ from numbalstm import checks
 from numbalstm.functional import DEVICES
 from numbalstm.layers.base import Layer, deserialize, register_layer
 from numbalstm.layers.cell import LSTMCell, StackedRNNCells, clone_cell, serialize_layer
-from numbalstm.layers.cells import call_takes, check_cell, list_of_sizes, output_size, policy_of
+from numbalstm.layers.cells import call_takes, check_cell, initial_state, list_of_sizes, output_size, policy_of
 from numbalstm.layers.fused import run_layers
 from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.lstm_weights import GENERATIONS, config_of_generation
@@ -79,6 +79,8 @@ class RNN(SequenceLayer):
             zero_output_for_mask=zero_output_for_mask,
             **layer_options,
         )
+        if self.stateful and getattr(self.cell, "learn_initial_state", False):
+            raise ValueError(f"{where}: learn_initial_state does not go with stateful=True, whose states are stored.")
 
     @property
     def state_size(self) -> list[Any]:
@@ -101,6 +103,8 @@ class RNN(SequenceLayer):
         self._fix_batch(batch)
         if hasattr(self.cell, "build") and not getattr(self.cell, "built", False):
             self.cell.build((batch, *rest))
+        if self.stateful:
+            self._states = map_leaves(self.policy.to_variable, initial_state(self.cell, batch, self.policy.variable))
 
     def call(
         self,
@@ -164,6 +168,7 @@ class RNN(SequenceLayer):
         if isinstance(x, np.ndarray) and x.shape[1] == 0:
             raise ValueError(f"{self.place}: inputs must have at least one time step, got shape {np.shape(inputs)}.")
         mask = self._batch_major_mask(mask, x)
+        in_vain = initial_state is not None and not self._heeds(initial_state)
         states = self._starting_states(initial_state, len(x))
         if states is not None:
             states = self._checked_states("initial_state", states, self.state_size, len(x))
@@ -175,6 +180,8 @@ class RNN(SequenceLayer):
             self._reset_dropout()
             outputs, states, back = run_steps(self, x, mask, training, states, constants, record)
         self._store(states)
+        if in_vain:
+            back = _without_start(back, self.zero_gradients(len(x)))
         if isinstance(outputs, list):
             outputs = [self.policy.to_output(sequence) for sequence in outputs]
         else:
@@ -255,4 +262,10 @@ class RNN(SequenceLayer):
     def from_config(cls, config: Mapping[str, Any]) -> "RNN":
         """Make a layer from a config of Keras 3 or Keras 2; ValueError for cells that are not supported."""
         config = config_of_generation(cls.clean_config(config))
+        config.pop("num_constants", None)  # Keras 2 counts there what a call got
         return cls(deserialize(config.pop("cell")), **config)
+
+
+def _without_start(back: Back, zeros: list[Any]) -> Back:
+    """Return the way back of a pass to which its `initial_state` made no difference."""
+    return lambda *cotangents: back(*cotangents)._replace(initial_state=zeros)

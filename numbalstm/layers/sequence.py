@@ -7,6 +7,7 @@ import numpy as np
 
 from numbalstm import checks
 from numbalstm.backends import arguments
+from numbalstm.backends.cuda.arrays import ARRAYS, DeviceArray, on_gpu, on_host
 from numbalstm.layers.base import Layer
 from numbalstm.layers.gradients import LayerGradients
 from numbalstm.layers.symbolic import is_shape, leaves, map_leaves
@@ -72,7 +73,12 @@ class SequenceLayer(Layer):
             raise ValueError(f"{self.place}: a shape must hold integers and None, got {tuple(input_shape)}.")
         if not is_shape(input_shape):
             first = tuple(input_shape[0])
-            if not (len(input_shape) > 1 and self._is_sequence_first(first)):
+            if self.generation == "keras3" or not self._is_sequence_first(first):
+                if len({len(item) for item in input_shape}) > 1:
+                    raise ValueError(
+                        f"{self.place}: inputs must be one array, or a list of sequences (time, features), got shapes "
+                        f"{', '.join(map(str, input_shape))}. States go into initial_state."
+                    )
                 return len(input_shape), None, first[1:]
             input_shape = first
         if len(input_shape) < 3:
@@ -150,11 +156,16 @@ class SequenceLayer(Layer):
             raise ValueError(f"{self.place}: inputs must have shape {axes}, got {x.shape}.")
         return self._layout(x)
 
-    def _real(self, name: str, array: Any) -> np.ndarray:
+    serves_gpu = False
+    """Whether a call takes arrays on a GPU."""
+
+    def _real(self, name: str, array: Any) -> Any:
+        if on_gpu(array) and (self.policy.half or not self.serves_gpu):
+            arguments.as_array(self.place, name, array)  # refuses it
         array = arguments.real_array(self.place, name, array, self.policy.compute)
         return self.policy.to_compute(array) if self.policy.half else array
 
-    def _layout(self, array: np.ndarray) -> np.ndarray:
+    def _layout(self, array: Any) -> Any:
         """Return a view with batch and time exchanged when the layer is time-major and the array is a sequence."""
         return array.swapaxes(0, 1) if self.time_major and array.ndim > 2 else array
 
@@ -175,7 +186,7 @@ class SequenceLayer(Layer):
     @property
     def states(self) -> Any:
         """Stored states, nested as `state_size`; None when the layer is not stateful or not built."""
-        return map_leaves(np.array, self._states) if self._states is not None else None
+        return map_leaves(lambda state: np.array(on_host(state)), self._states) if self._states is not None else None
 
     def reset_state(self, states: Any = None) -> None:
         """Replace the stored states.
@@ -234,15 +245,21 @@ class SequenceLayer(Layer):
                 f"{self.place}: is stateful with a batch of {self._batch}, got a batch of {batch}. "
                 "The batch size of a stateful layer is fixed when it is built."
             )
-        if given is not None and (self.generation == "keras3" or not _any_nonzero(self._states)):
-            return given
-        return self._states
+        return given if self._heeds(given) else self._states
+
+    def _heeds(self, given: Any) -> bool:
+        """Return whether a call starts from the states that it is given: Keras 2 prefers stored ones unless zero."""
+        stored = self.stateful and self.generation != "keras3" and _any_nonzero(self._states)
+        return given is not None and not stored
 
     def _store(self, states: Any) -> None:
         """Keep the final states of a call for the next one."""
         if self.stateful:
             rounded = map_leaves(self.policy.to_variable, states) if self.policy.half else states
-            self._states = map_leaves(lambda state: np.array(state, self.policy.variable), rounded)
+            self._states = map_leaves(
+                lambda state: state if isinstance(state, DeviceArray) else np.array(state, self.policy.variable),
+                rounded,
+            )
 
     # Gradients
 
@@ -253,7 +270,7 @@ class SequenceLayer(Layer):
         """
         zeros = map_leaves(lambda _: None, list(self.state_size))
         outputs, *states = cotangents if self.return_state else [cotangents, *zeros]
-        return self._layout(outputs) if isinstance(outputs, np.ndarray) else outputs, states
+        return self._layout(outputs) if isinstance(outputs, ARRAYS) else outputs, states
 
     def zero_gradients(self, batch: int) -> list[Any]:
         """Return zeros as gradients of the initial states."""
@@ -262,14 +279,14 @@ class SequenceLayer(Layer):
     def joined_gradients(self, inputs: Any, gradients: LayerGradients) -> LayerGradients:
         """Return gradients with that of the inputs, which comes batch first, nested as the call's `inputs`."""
         dx, states = gradients.inputs, gradients.initial_state
-        dx = self._layout(dx) if isinstance(dx, np.ndarray) else dx
+        dx = self._layout(dx) if isinstance(dx, ARRAYS) else dx
         if isinstance(inputs, (list, tuple)) and self.split_inputs(inputs, None)[0] is not inputs:
             dx = [dx, *states][: len(inputs)]
         return gradients._replace(inputs=dx)
 
     # Streams
 
-    def stream(self, batch: int = 1, *, threads: int | None = None) -> Stream:
+    def stream(self, batch: int = 1, *, threads: int | None = None, device: str = "cpu") -> Stream:
         """Return a stream: this layer step by step, its states in place.
 
         Parameters
@@ -278,6 +295,8 @@ class SequenceLayer(Layer):
             Sequences that advance side by side.
         threads : int, optional
             Most threads to use.  None: `numbalstm.set_threads`, as it is now.
+        device : {"cpu", "cuda"}, default "cpu"
+            Where weights and states are kept.
 
         Returns
         -------
@@ -289,7 +308,7 @@ class SequenceLayer(Layer):
         ValueError
             When the layer is not built, or goes backwards.
         """
-        return Stream(self, batch, threads=threads)
+        return Stream(self, batch, threads=threads, device=device)
 
     def stream_source(self) -> Source:
         """Return what `Stream` and `StreamPool` need of this layer."""
@@ -314,4 +333,4 @@ class SequenceLayer(Layer):
 
 
 def _any_nonzero(states: Any) -> bool:
-    return any(np.any(state) for state in leaves(states))
+    return any(np.any(on_host(state)) for state in leaves(states))

@@ -13,7 +13,8 @@ from numbalstm.layers.base import Layer, register_layer
 from numbalstm.layers.bidirectional import Bidirectional
 from numbalstm.layers.gradients import LayerGradients, Pull
 from numbalstm.layers.lstm import LSTM
-from numbalstm.layers.stacking import by_layer, checked_states, joined, mask_of_lengths, times, widths
+from numbalstm.layers.lstm_variants import WEIGHT_OPTIONS
+from numbalstm.layers.stacking import by_layer, checked_states, joined, mask_of_lengths, stacked, times, widths
 from numbalstm.layers.symbolic import leaves, map_leaves
 from numbalstm.parameters import Weight
 from numbalstm.streaming import Stream
@@ -22,7 +23,8 @@ from numbalstm.streaming.stages import Source
 _STACK_OPTIONS = {"units", "dropout", "proj_size", "seed", "return_sequences", "return_state", "time_major"}
 _LAYER_OPTIONS = {"name", "trainable", "dtype", "activity_regularizer"}
 _NOT_HERE = {"go_backwards", "stateful", "unroll", "zero_output_for_mask", "use_cudnn", "generation"}
-LSTM_OPTIONS = set(inspect.signature(LSTM).parameters) - _STACK_OPTIONS - _LAYER_OPTIONS - _NOT_HERE - {"layer_options"}
+LSTM_OPTIONS = {*inspect.signature(LSTM).parameters, *WEIGHT_OPTIONS}
+LSTM_OPTIONS -= _STACK_OPTIONS | _LAYER_OPTIONS | _NOT_HERE | {"layer_options"}
 """Arguments of `LSTM` that every layer of a stack gets."""
 
 
@@ -75,6 +77,7 @@ class StackedLSTM(Layer):
     """
 
     supports_mask = True
+    other_arguments = LSTM_OPTIONS
 
     def __init__(
         self,
@@ -249,7 +252,7 @@ class StackedLSTM(Layer):
             x = x if factors is None else times(x, factors)
             if tape is not None:
                 tape.append((pull, factors))
-        return (x, *joined(finals, np.stack)) if self.return_state else x
+        return (x, *joined(finals, stacked)) if self.return_state else x
 
     def _batch(self, inputs: Any) -> int:
         return len(inputs) if isinstance(inputs, (list, tuple)) else np.shape(inputs)[1 if self.time_major else 0]
@@ -278,7 +281,7 @@ class StackedLSTM(Layer):
         """Return the gradients of the initial state in its form, zeros for None."""
         sizes = [size for direction in self.directions for size in direction.state_size]
         zeros = partial(np.zeros, dtype=self.policy.compute)
-        return joined([zeros((batch, w)) if d is None else d for d, w in zip(found, sizes, strict=True)], np.stack)
+        return joined([zeros((batch, w)) if d is None else d for d, w in zip(found, sizes, strict=True)], stacked)
 
     def _factors(self, layer: Layer, x: Any, given: Any, training: Any) -> Any:
         """Return the dropout factors for what a layer hands on; None where nothing is dropped."""
@@ -324,9 +327,9 @@ class StackedLSTM(Layer):
                 x = layer(x, mask=mask, initial_state=state)[0]
         return traces
 
-    def stream(self, batch: int = 1, *, threads: int | None = None) -> Stream:
+    def stream(self, batch: int = 1, *, threads: int | None = None, device: str = "cpu") -> Stream:
         """Return a stream: the stack step by step, its states in place; see `LSTM.stream`."""
-        return Stream(self, batch, threads=threads)
+        return Stream(self, batch, threads=threads, device=device)
 
     def stream_source(self) -> Source:
         """Return what `Stream` and `StreamPool` need of this layer."""

@@ -7,6 +7,8 @@ import numpy as np
 
 from numbalstm import checks
 from numbalstm.backends import arguments
+from numbalstm.backends.cuda import dispatch
+from numbalstm.backends.cuda.arrays import DeviceArray, on_gpu, view
 
 
 def widths(where: str, units: Any, num_layers: Any) -> list[int]:
@@ -68,6 +70,7 @@ def checked_states(
     checked: list[list[np.ndarray]] = [[], []]
     for which, (part, arrays) in enumerate(zip(given, checked, strict=True)):
         name = f"initial_state[{which}]"
+        part = view(where, name, part, dtype) if on_gpu(part) else part
         if not hasattr(part, "__len__") or len(part) != len(sizes):
             raise ValueError(
                 f"{where}: {name} must hold {len(sizes)} arrays (batch, width), one for each layer and direction, "
@@ -94,6 +97,11 @@ def joined(states: Sequence[Any], join: Callable[[Sequence[Any]], Any]) -> list[
     """
     parts = (states[::2], states[1::2])
     return [join(part) if len({getattr(s, "shape", s) for s in part}) == 1 else list(part) for part in parts]
+
+
+def stacked(parts: Sequence[Any]) -> Any:
+    """Return arrays of one shape as one array, with a new first axis."""
+    return dispatch.joined("stack", list(parts)) if isinstance(parts[0], DeviceArray) else np.stack(parts)
 
 
 def times(values: Any, factors: Any) -> Any:

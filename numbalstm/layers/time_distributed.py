@@ -135,6 +135,19 @@ class TimeDistributed(Layer):
         inner = self.layer.compute_output_shape((batch, *rest))
         return map_shapes(lambda shape: (shape[0], time, *shape[1:]), inner)
 
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Return a mask (B, T) as it is, and for one of more axes what the layer makes of each step's.
+
+        Where it makes none, a step counts in which anything does.
+        """
+        if np.ndim(mask) < 3:
+            return mask
+        batch, time, *rest = np.shape(mask)
+        x = np.asarray(inputs).reshape(batch * time, *np.shape(inputs)[2:])
+        inner = self.layer.compute_mask(x, np.asarray(mask).reshape(batch * time, *rest))
+        any_counts = np.asarray(mask, bool).any(axis=tuple(range(2, 2 + len(rest))))
+        return map_leaves(lambda m: any_counts if m is None else m.reshape(batch, time, *m.shape[1:]), inner)
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments as plain values."""
         return super().get_config() | {"layer": serialize_layer(self.layer)}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from numbalstm import checks, dtypes
+from numbalstm import checks, constraints, dtypes, initializers, regularizers
 from numbalstm.initializers.base import FromArray
 from numbalstm.layers.symbolic import leaves
 from numbalstm.parameters import Weight
@@ -86,12 +86,21 @@ class WeightHolder:
         self,
         name: str,
         shape: Sequence[int],
-        initializer: Callable[..., np.ndarray],
+        initializer: Any = "glorot_uniform",
         regularizer: Any = None,
         constraint: Any = None,
         trainable: bool = True,
     ) -> Weight:
-        """Add a variable of this shape; ``initializer(shape, dtype)`` runs when the value is first read.
+        """Add a variable of this shape.
+
+        Parameters
+        ----------
+        name : str
+        shape : sequence of int
+        initializer : str, callable or array
+            A callable of shape and dtype runs when the value is first read.
+        regularizer, constraint : str or callable, optional
+        trainable : bool, default True
 
         Returns
         -------
@@ -100,9 +109,12 @@ class WeightHolder:
         Raises
         ------
         ValueError
-            When the initializer is an array of another shape.
+            For an unknown name, or when the initializer is an array of another shape.
         """
         shape, dtype = tuple(shape), self.policy.variable
+        initializer = initializers.get(initializer, "glorot_uniform", f"{self.place}: the initializer of {name}")
+        regularizer = regularizers.get(regularizer, f"{self.place}: the regularizer of {name}")
+        constraint = constraints.get(constraint, f"{self.place}: the constraint of {name}")
         if isinstance(initializer, FromArray):
             checks.shape(self.place, f"the initial {name}", initializer.array, shape)
         initialize = partial(self._initial_value, name, initializer, shape, dtype)  # unlike a closure, can be pickled

@@ -84,10 +84,8 @@ def get(identifier: Any, where: str = "metric") -> Metric:
         return MeanOf(losses.get(identifier, where))
     if callable(identifier):
         return MeanOf(identifier)
-    if isinstance(identifier, str) and identifier in NAMED:
-        return NAMED[identifier](name=identifier)
-    if isinstance(identifier, str) and identifier in CLASSES:
-        return CLASSES[identifier]()
-    if isinstance(identifier, str) and (identifier in losses.NAMED or identifier in losses.CLASSES):
-        return MeanOf(losses.get(identifier))
+    if isinstance(identifier, str) and identifier in NAMED | CLASSES:
+        return (NAMED | CLASSES)[identifier](name=identifier)
+    if isinstance(identifier, str) and identifier in losses.NAMED | losses.CLASSES:
+        return MeanOf(losses.get(identifier), identifier)
     raise checks.unknown(where, "metric", identifier, [*NAMED, *losses.NAMED])

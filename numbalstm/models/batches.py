@@ -184,13 +184,18 @@ class Feed:
 
     def state(self) -> dict[str, Any]:
         """Return where this is: batches taken of this pass, and the random numbers at its start."""
-        return {"taken": self._taken, "random": self._start}
+        return {"taken": self._taken, "random": self._start, "steps": self.steps}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on where a feed of the same data was when it gave this `state`."""
-        if self.random is not None and state["random"] is not None:
+        """Go on where a feed of the same data was when it gave this `state`; ValueError when it was not the same."""
+        if state["steps"] != self.steps:
+            raise ValueError(f"{self.place}: an epoch had {state['steps']} batches, and has {self.steps} now.")
+        if (state["random"] is None) != (self.random is None):
+            raise ValueError(f"{self.place}: shuffle must be what it was.")
+        if self.random is not None:
             self.random.bit_generator.state = state["random"]
-        self._taken, self._start = state["taken"], self._random_state()
+        self._taken = checks.integer(self.place, "taken", state["taken"], minimum=0)
+        self._start = self._random_state()
         if self._taken:
             self._begin(self._taken)
 
@@ -202,6 +207,11 @@ class Feed:
             )
         self._start, self._taken, self._passes = self._random_state(), skip, self._passes + 1
         self._pass = self.source.batches(self.random, skip)
+
+    def restart(self) -> None:
+        """Let the next epoch start with the first batch, if the source can start again."""
+        if self.source.restarts:
+            self._pass, self._taken = None, 0
 
     def epoch(self, done: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch, of which `done` have been used."""

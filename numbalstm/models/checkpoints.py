@@ -74,7 +74,10 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
                     raise CheckpointError(
                         f"it has version {about['version']!r:.40}, and this numbalstm reads {VERSION}"
                     )
-                return _unpacked(about["content"], lambda number: _array(archive, number))
+                content = _unpacked(about["content"], lambda number: _array(archive, number))
+                if not isinstance(content, dict):
+                    raise CheckpointError("it has no content")
+                return content
         except OSError:
             raise
         except Exception as error:  # zipfile, json and numpy raise a dozen types for damaged files
@@ -88,7 +91,7 @@ def understood(path: str | os.PathLike) -> Iterator[None]:
         yield
     except CheckpointError:
         raise
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, StopIteration, TypeError, ValueError) as error:
         raise CheckpointError(f"{os.fspath(path)}: does not fit: {error}") from error
 
 

@@ -132,8 +132,8 @@ def _read_call(place: str, name: str, index: int, data: Any) -> _Call:
 
 
 def _revived(place: str, value: Any) -> Any:
-    """Return an argument of a Keras 3 call with references for its tensors."""
-    if isinstance(value, list):
+    """Return an argument of a Keras 3 call with references for its tensors; tuples are what JSON makes lists of."""
+    if isinstance(value, (list, tuple)):
         return [_revived(place, item) for item in value]
     if not isinstance(value, Mapping):
         return value

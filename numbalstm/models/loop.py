@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from numbalstm import checks
 from numbalstm.callbacks import CallbackList
 from numbalstm.models import steps
 from numbalstm.models.batches import Feed
@@ -117,8 +118,9 @@ class Fit:
         }
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
-        self.epoch, self.batch = state["epoch"], state["batch"]
-        self.model.stop_training = state["stop"]
+        place = self.model.place
+        self.epoch, self.batch = (checks.integer(place, name, state[name], minimum=0) for name in ("epoch", "batch"))
+        self.model.stop_training = checks.one_of(place, "stop", state["stop"], (False, True))
         self.feed.load_state(state["feed"])
         if self.validation is not None and state["validation"] is not None:
             self.validation.load_state(state["validation"])
@@ -129,15 +131,16 @@ class Fit:
             fitting = next((callback for callback in left if type(callback).__name__ == saved["class"]), None)
             if fitting is None:
                 raise CheckpointError(
-                    f"{self.model.place}: the run in the checkpoint had a callback {saved['class']}; give it again."
+                    f"{place}: the run in the checkpoint had a callback {saved['class']}; give it again."
                 )
             fitting.load_state(saved["state"])
             left.remove(fitting)
 
 
 def evaluate(model: Any, feed: Feed, callbacks: CallbackList, interrupts: Interrupts) -> dict[str, float]:
-    """Return losses and metrics over an epoch of a feed."""
+    """Return losses and metrics over an epoch of a feed, each time the same one if the feed can start again."""
     objective = model.objective
+    feed.restart()
     callbacks.on_test_begin()
     objective.reset()
     for number, batch in enumerate(feed.epoch()):

@@ -92,6 +92,10 @@ class BaseModel(GraphLayer, Trainer):
         results, result_masks = graph.run(arrays, masks, training, tape)
         return self._nested(results), result_masks
 
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Return the outputs' masks, nested as the outputs are; this runs the model."""
+        return self._nested(self._run_graph(inputs, mask, None)[1])
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         """Return the outputs' shapes, nested as the outputs are, for inputs of some shapes."""
         shapes = in_order(self.place, input_shape, self.inputs, self.input_names, shapes=True)
@@ -173,7 +177,7 @@ class BaseModel(GraphLayer, Trainer):
 
     reset_state = reset_states
 
-    def stream(self, batch: int = 1, *, threads: int | None = None) -> Stream:
+    def stream(self, batch: int = 1, *, threads: int | None = None, device: str = "cpu") -> Stream:
         """Return a stream: this model step by step, its states in place.
 
         Parameters
@@ -182,6 +186,8 @@ class BaseModel(GraphLayer, Trainer):
             Sequences that advance side by side.
         threads : int, optional
             Most threads to use.  None: `numbalstm.set_threads`, as it is now.
+        device : {"cpu", "cuda"}, default "cpu"
+            Where weights and states are kept.
 
         Returns
         -------
@@ -192,7 +198,7 @@ class BaseModel(GraphLayer, Trainer):
         ValueError
             When the model is not built, is no chain, or has a layer that needs more than the steps so far.
         """
-        return Stream(self, batch, threads=threads)
+        return Stream(self, batch, threads=threads, device=device)
 
     def stream_source(self) -> Source:
         """Return what `Stream` and `StreamPool` need of this model."""

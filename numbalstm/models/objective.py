@@ -39,7 +39,7 @@ class Mean:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take the sums that `state` gave."""
-        self.total, self.count = state["total"], state["count"]
+        self.total, self.count = float(state["total"]), float(state["count"])
 
 
 class Objective:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from numbalstm import checks
 from numbalstm.models import checkpoints, snapshot
 from numbalstm.models.checkpoints import CheckpointError
 
@@ -83,6 +84,8 @@ class Saved:
             raise CheckpointError(
                 f"{os.fspath(path)}: holds no run to go on with; load_checkpoint or load_weights read it."
             )
+        with checkpoints.understood(path):
+            checks.integer(self.place, "epoch", content["run"]["epoch"], minimum=0)
         self._load(path, content)
         return content
 
@@ -98,6 +101,15 @@ class Saved:
                     f"{os.fspath(path)}: was saved with the optimizer {names[0]}, the model has {names[1]}."
                 )
             snapshot.check(self, content["model"])
-            if optimizer is not None:
-                optimizer.load_state(saved["state"])
-            snapshot.load_model_state(self, content["model"])
+            before = snapshot.model_state(self), None if optimizer is None else optimizer.state()
+            try:
+                self._set_state(content["model"], None if optimizer is None else saved["state"])
+            except BaseException:
+                self._set_state(*before)
+                raise
+
+    def _set_state(self, model: Mapping[str, Any], optimizer: Mapping[str, Any] | None) -> None:
+        if optimizer is not None:
+            self.optimizer.load_state(optimizer)
+            self.optimizer.check_weights(self.trainable_weights)
+        snapshot.load_model_state(self, model)

@@ -82,7 +82,10 @@ def _gradients(model: Any, batch: Batch) -> tuple[float, list, list, list, Gradi
     outputs, masks, pull = model.vjp_with_mask(_inputs(batch), None, training=True)
     outputs = list(leaves(outputs))
     total, parts, cotangents = model.objective.value_and_cotangents(batch.targets, outputs, batch.weights, masks)
-    total += sum(model.losses)
+    penalties = model.losses
+    if not penalties and all(part is None for part in parts):
+        raise ValueError(f"{model.place}: there is nothing to make small; give compile a loss.")
+    total += sum(penalties)
     found = pull(cotangents, True).weights if np.isfinite(total) else {}
     gradients = {weight: _with_penalty(model, weight, found.get(weight)) for weight in model.trainable_weights}
     return total, parts, outputs, masks, gradients
@@ -168,7 +171,7 @@ def check_truncated(model: Any, length: Any) -> int | None:
     backward = [layer.name for layer in layers if getattr(layer, "go_backwards", False)]
     if backward:
         raise ValueError(f"{model.place}: tbptt cannot serve {backward[0]!r}, which goes backwards.")
-    carrying = [layer for layer in layers if hasattr(layer, "stateful")]
+    carrying = [layer for layer in layers if hasattr(layer, "stateful") and not hasattr(layer, "graph")]
     forgetful = [layer.name for layer in carrying if not layer.stateful]
     if forgetful or not carrying:
         name = repr(forgetful[0]) if forgetful else "the model"

@@ -21,6 +21,8 @@ def in_order(model: Any, role: str, given: Any) -> list[np.ndarray | None]:
 
     Raises
     ------
+    TypeError
+        When an array holds no real numbers.
     ValueError
         For an unknown name or a wrong number of arrays.
     """
@@ -49,9 +51,16 @@ def in_order(model: Any, role: str, given: Any) -> list[np.ndarray | None]:
             f"got {checks.describe(given)}."
         )
     return [
-        None if item is None else as_array(model.place, f"{role} for {name!r}", item)
+        None if item is None else _array(model.place, f"{role} for {name!r}", item)
         for name, item in zip(names, items, strict=True)
     ]
+
+
+def _array(place: str, name: str, given: Any) -> np.ndarray:
+    array = as_array(place, name, given)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{place}: {name} must be an array of real numbers, got dtype {array.dtype}.")
+    return array
 
 
 def _is_samplewise(shape: tuple[int, ...]) -> bool:

@@ -104,7 +104,7 @@ class Optimizer(objects.Configurable):
         gradients = self._checked_gradients(list(gradients), weights)
         if self._slots is None:
             self._slots = [self._new_slots(weight) for weight in weights]
-        self._check_slots(self._slots, weights)
+        self.check_weights(weights)
         rate = self.learning_rate
         with np.errstate(all="ignore"):
             self._start()
@@ -138,9 +138,10 @@ class Optimizer(objects.Configurable):
 
         Raises
         ------
-        ValueError
-            When names are missing or unknown; nothing has changed then.
+        TypeError, ValueError
+            When names are missing or unknown, or a number is none; nothing has changed then.
         """
+        where = type(self).__name__
         arrays = {name: np.array(value) for name, value in state.items()}
         numbers, slots = self._numbers(), list(self.slots())
         # Whoever has made an update has slots of at least one weight.
@@ -149,10 +150,29 @@ class Optimizer(objects.Configurable):
         expected = {*numbers, *(f"{index}/{name}" for index in range(count) for name in slots)}
         if arrays.keys() != expected:
             strange = min(arrays.keys() ^ expected)
-            raise ValueError(f"{type(self).__name__}: the state does not fit: {strange!r} is missing or unknown.")
-        for name in numbers:
-            setattr(self, name, arrays[name].item())
+            raise ValueError(f"{where}: the state does not fit: {strange!r} is missing or unknown.")
+        strange = [name for name, array in arrays.items() if array.dtype.kind not in "fiu"]
+        if strange:
+            raise TypeError(f"{where}: {strange[0]} must hold numbers, got dtype {arrays[strange[0]].dtype}.")
+        values = {name: checks.number(where, name, arrays[name].item()) for name in numbers}
+        values["iterations"] = checks.integer(where, "iterations", arrays["iterations"].item(), minimum=0)
+        for name, value in values.items():
+            setattr(self, name, value)
         self._slots = [{name: arrays[f"{index}/{name}"] for name in slots} for index in range(count)] or None
+
+    def check_weights(self, weights: Sequence[Weight]) -> None:
+        """Raise ValueError when these are not the weights, or of the shapes, of the updates so far."""
+        where, slots = type(self).__name__, self._slots
+        if slots is None:
+            return
+        if len(weights) != len(slots):
+            raise ValueError(
+                f"{where}: weights must be the {len(slots)} of the first update, got {len(weights)}. Use a new "
+                "optimizer for other weights."
+            )
+        for index, (weight, own) in enumerate(zip(weights, slots, strict=True)):
+            for array in own.values():
+                checks.shape(where, f"weights[{index}] ({weight.name})", weight, array.shape)
 
     def slots(self) -> dict[str, float]:
         """Return the names of the arrays kept for each weight, and the value that they start from."""
@@ -241,17 +261,6 @@ class Optimizer(objects.Configurable):
 
     def _new_slots(self, weight: Weight) -> dict[str, np.ndarray]:
         return {name: np.full(weight.shape, start, _compute_type(weight)) for name, start in self.slots().items()}
-
-    def _check_slots(self, slots: list[dict[str, np.ndarray]], weights: Sequence[Weight]) -> None:
-        where = type(self).__name__
-        if len(weights) != len(slots):
-            raise ValueError(
-                f"{where}: weights must be the {len(slots)} of the first update, got {len(weights)}. Use a new "
-                "optimizer for other weights."
-            )
-        for index, (weight, own) in enumerate(zip(weights, slots, strict=True)):
-            for array in own.values():
-                checks.shape(where, f"weights[{index}] ({weight.name})", weight, array.shape)
 
     def _checked_rate(self, value: Any) -> float | LearningRateSchedule:
         where = type(self).__name__

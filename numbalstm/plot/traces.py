@@ -27,6 +27,7 @@ class _Panel(NamedTuple):
     bounds: tuple[float, float]  # what the usual activation cannot leave
     saturated: tuple[float, float]  # below, above
     words: tuple[str, str]  # what saturation at either end is called
+    rows: str = "unit"  # what a row is
 
 
 def gates(
@@ -121,16 +122,18 @@ def states(
     high = 1.0 - SATURATED
     bend = float(np.arctanh(high))
     unbounded = (-np.inf, np.inf)
+    projected = isinstance(trace, Trace) and trace.h.shape != trace.c.shape
     trace, rows = _picked(trace, sample, units)
+    outputs = "element" if projected else "unit"
     panels = [
         _Panel("Cell state c", trace.c, unbounded, (-bend, bend), ("with tanh c near −1", "near 1")),
-        _Panel("Output h", trace.h, (-1.0, 1.0), (-high, high), ("near −1", "near 1")),
+        _Panel("Output h", trace.h, (-1.0, 1.0), (-high, high), ("near −1", "near 1"), outputs),
     ]
     return _draw(panels, rows, (2, 1), times, figure)
 
 
 def _picked(trace: Trace, sample: int | str, units: Any) -> tuple[Trace, np.ndarray]:
-    """Return the chosen samples, each part (samples, units, time), the NaN of masked steps masked; and the units.
+    """Return the chosen samples, each part (samples, units, time), masked where steps are masked; and the units.
 
     A projected output, of another width than the cell, keeps all its elements.
     """
@@ -146,7 +149,8 @@ def _picked(trace: Trace, sample: int | str, units: Any) -> tuple[Trace, np.ndar
             raise ValueError("plot: units must name at least one unit, got none.")
         rows %= width
     samples = slice(None) if sample == "mean" else [_index("sample", sample, batch)]
-    parts = (np.ma.masked_invalid(values[samples]).swapaxes(1, 2) for values in trace)
+    hidden = np.isnan(trace.i).all(axis=2, keepdims=True)
+    parts = (np.ma.masked_where(np.isnan(values) | hidden, values)[samples].swapaxes(1, 2) for values in trace)
     return Trace(*(part[:, rows] if part.shape[1] == width else part for part in parts)), rows
 
 
@@ -171,10 +175,11 @@ def _draw(
             locator = require("matplotlib.dates", "plot").AutoDateLocator(maxticks=6)
             axis.xaxis.set_major_locator(locator)
             axis.xaxis.set_major_formatter(require("matplotlib.dates", "plot").ConciseDateFormatter(locator))
-        units = panel.values.shape[1] == len(rows)
-        _number_rows(axis, rows if units else np.arange(panel.values.shape[1]))
+        _number_rows(axis, rows if panel.rows == "unit" else np.arange(panel.values.shape[1]))
+        if times is None:
+            axis.xaxis.get_major_locator().set_params(integer=True)
         if axis in axes[:, 0]:
-            axis.set_ylabel("unit" if units else "element")
+            axis.set_ylabel(panel.rows)
     for axis in axes[-1] if not dated else ():
         axis.set_xlabel("step")
     return figure

@@ -53,11 +53,10 @@ class Recurrent(NamedTuple):
 
     @property
     def tile(self) -> Any:
-        """The register block of its steps: that of its sequences, which know zoneout with weights as they are only."""
+        """The register block of its steps and of its sequences."""
         request = self.request()
-        parameters, zoned = request.parameters, request.variant.zoneout is not None
-        narrow = (None, None) if zoned else (parameters.weights_dtype, parameters.compute_dtype)
-        return hardware.tile(parameters.dtype, zoned or not cell_of(request).is_plain, *narrow)
+        parameters, variant = request.parameters, not cell_of(request).is_plain
+        return hardware.tile(parameters.dtype, variant, parameters.weights_dtype, parameters.compute_dtype)
 
     @property
     def unsupported(self) -> str | None:

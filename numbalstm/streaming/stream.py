@@ -51,9 +51,7 @@ class Stream(Runner):
     (1, 4)
     """
 
-    def __init__(
-        self, source: Any, batch: int = 1, *, threads: int | None = None, device: str = "cpu"
-    ) -> None:
+    def __init__(self, source: Any, batch: int = 1, *, threads: int | None = None, device: str = "cpu") -> None:
         self.batch = checks.positive_integer("Stream", "batch", batch)
         checks.one_of("Stream", "device", device, ("cpu", "cuda"))
         super().__init__(source, self.batch, threads, device)

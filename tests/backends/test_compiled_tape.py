@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.cases import make_norm
+from support.recorded import check, factors, normal, parts, worst
 from support.requests import request, weights
 from support.variants import FAMILIES
 from support.variants import pairwise as covering
@@ -18,56 +20,6 @@ from numbalstm.backends.interface import Variant
 from numbalstm.parameters import LSTMParameters
 
 TESTS = Path(__file__).parents[1]
-TOLERANCE = {"float64": 3e-13, "float32": 2e-5}
-
-
-def normal(rng, *shape, dtype="float64"):
-    return (rng.standard_normal(shape) * 0.5).astype(dtype)
-
-
-def factors(rng, *shape, dtype="float64"):
-    return ((rng.random(shape) < 0.7) / 0.7).astype(dtype)
-
-
-def parts(gradients):
-    """Everything of the gradients as flat pairs of a name and an array."""
-    x = gradients.x if isinstance(gradients.x, list) else [gradients.x]
-    return [*(("x", row) for row in x), ("h", gradients.h), ("c", gradients.c), *gradients.parameters.items()]
-
-
-def arrays_like(rng, outputs):
-    if isinstance(outputs, list):
-        return [normal(rng, *row.shape, dtype=row.dtype) for row in outputs]
-    return normal(rng, *outputs.shape, dtype=outputs.dtype)
-
-
-def worst(found, expected):
-    found, expected = list(found), list(expected)
-    assert len(found) == len(expected)
-    assert all(a.shape == b.shape and a.dtype == b.dtype for a, b in zip(found, expected, strict=True))
-    pairs = zip(found, expected, strict=True)
-    return max(
-        float(np.max(np.abs(a.astype(float) - b), initial=0)) / max(1.0, np.max(np.abs(b), initial=0)) for a, b in pairs
-    )
-
-
-def check(rng, asked, dtype="float64"):
-    """A request's results and gradients are those of the reference, with and without checkpoints."""
-    forward, tape = compiled_tape.record(asked, None)
-    expected, reference = reference_backward.record(asked, None)
-    flat = [[*r.outputs, r.h, r.c] for r in (forward, expected)]
-    assert worst(*flat) < TOLERANCE[dtype]
-    cotangents = arrays_like(rng, expected.outputs), arrays_like(rng, expected.h), arrays_like(rng, expected.c)
-    found = parts(tape.pullback(*cotangents))
-    wanted = parts(reference.pullback(*cotangents))
-    assert [name for name, _ in found] == [name for name, _ in wanted]
-    assert worst((a for _, a in found), (a for _, a in wanted)) < TOLERANCE[dtype]
-    for every in (1, 3):
-        again, checkpointed = compiled_tape.record(asked, every)
-        assert all(np.array_equal(a, b) for a, b in zip(list(again.outputs), list(forward.outputs), strict=True))
-        for (name, a), (_, b) in zip(parts(checkpointed.pullback(*cotangents)), found, strict=True):
-            np.testing.assert_array_equal(a, b, err_msg=name)
-    return forward, found
 
 
 SHAPES = [(1, 7, 3, 5), (3, 9, 7, 33), (17, 5, 1, 100), (40, 6, 20, 17), (2, 4, 70, 130), (0, 3, 4, 4)]
@@ -102,6 +54,7 @@ def test_lists_of_sequences(threads, backwards, return_sequences, rng):
 CHOICES = {
     "peephole": (False, True),
     "projection": (None, 5, 40),
+    "norm": (False, True),
     "activations": (None, ("sigmoid", "hard_sigmoid", "tanh", "sigmoid", "softsign"), tuple(FAMILIES)[:5]),
     "coupled": (False, True),
     "gate_clip": (None, 0.4),
@@ -133,6 +86,7 @@ def test_variants_agree_with_the_reference(number):
         normal(rng, 4 * units),
         peephole_kernel=normal(rng, 3, units) if choice["peephole"] else None,
         projection_kernel=normal(rng, units, width) if choice["projection"] else None,
+        norm=make_norm(rng, units) if choice["norm"] else None,
     )
     x = normal(rng, batch, steps, features)
     zoneout = {None: None, "rate": (0.2, None if choice["projection"] else 0.7)}.get(choice["zoneout"], "arrays")
@@ -323,7 +277,8 @@ def test_a_wide_projection_with_fewer_shares_of_rows_than_threads(rng):
 
 AT_A_WIDTH = """
 import numpy as np
-from backends.test_compiled_tape import check, normal, factors
+from support.cases import make_parameters
+from support.recorded import check, factors, normal
 from support.requests import request, weights
 rng = np.random.default_rng(3)
 for dtype in ("float64", "float32"):
@@ -333,6 +288,7 @@ for dtype in ("float64", "float32"):
         check(rng, asked, dtype)
         drop = factors(rng, 4, batch, features, dtype=dtype), factors(rng, 4, batch, units, dtype=dtype)
         check(rng, asked._replace(dropout_masks=drop), dtype)
+        check(rng, asked._replace(parameters=make_parameters(rng, features, units, dtype, norm=True)), dtype)
 """
 
 

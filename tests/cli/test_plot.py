@@ -82,12 +82,31 @@ def test_projected_outputs_have_rows_of_their_own(trace, rng):
     c, h = meshes(figure).values()
     np.testing.assert_array_equal(np.reshape(c.get_array(), (2, 7)), trace.c[0].T[[4, 1]])
     np.testing.assert_array_equal(np.reshape(h.get_array(), (2, 7)), projected.h[0].T)
+    labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert (labels, figure.axes[1].get_ylabel()) == (["0", "1"], "element")
     plot.gates(projected)
 
 
 def test_nothing_but_masked_steps(trace, tmp_path):
     hidden = Trace(*(np.full_like(part, np.nan) for part in trace[:4]), *trace[4:])
-    plot.gates(hidden).savefig(tmp_path / "a.png")
+    for draw in (plot.gates, plot.states):
+        draw(hidden).savefig(tmp_path / "a.png")
+
+
+def test_states_carried_over_masked_steps_are_not_drawn(trace):
+    for gate in trace[:4]:
+        gate[1, 4:] = np.nan
+    trace.c[1, :4], trace.c[1, 4:] = 0, 5
+    for title, mesh in meshes(plot.states(trace, sample=1)).items():
+        drawn = np.ma.reshape(mesh.get_array(), (5, 7))
+        np.testing.assert_array_equal(np.ma.getmaskarray(drawn), np.arange(7) >= np.full((5, 1), 4))
+        assert ", 0 % near 1" in title
+
+
+def test_steps_are_counted_in_whole_numbers(trace):
+    figure = plot.gates(Trace(*(part[:, :2] for part in trace)))
+    figure.draw_without_rendering()
+    assert all(tick == int(tick) for tick in figure.axes[0].get_xticks())
 
 
 def test_states(trace, tmp_path):

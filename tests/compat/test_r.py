@@ -164,7 +164,16 @@ def test_object(package, name, inputs):
 
 
 def test_embedding_of_an_object():
-    assert r.layer_embedding(np.array([[1, 2, 0]]), 5, 4).shape == (1, 3, 4)
+    for package in (r, r.keras):
+        assert package.layer_embedding(np.array([[1, 2, 0]]), 5, 4).shape == (1, 3, 4)
+
+
+def test_positions_of_an_embedding_are_those_of_the_package():
+    three = r.keras3.layer_embedding(None, 5, 4, "zeros", "l2", "non_neg", True)
+    two = r.keras.layer_embedding(None, 5, 4, "zeros", "l2", "l1", "non_neg", True, 3)
+    for layer in (three, two):
+        assert (layer.mask_zero, type(layer.embeddings_constraint).__name__) == (True, "NonNeg")
+    assert type(two.activity_regularizer).__name__ == "L1"
 
 
 def test_sequences_of_different_lengths_are_an_object(rng):

@@ -1,5 +1,7 @@
 """A device of the CUDA backend whose memory is NumPy's and whose launches run in the warp simulator."""
 
+import contextlib
+
 import numpy as np
 from warp_simulator import Memory, Simulator
 
@@ -10,6 +12,7 @@ from numbalstm.kernels.cuda.dot import Tile
 from numbalstm.kernels.cuda.kernel import Kernel
 
 REALS = {"R": np.float32, "F": np.float32, "B": np.uint8, "I": np.int32, "U": np.uint32, "L": np.uint64}
+NO_CLUSTERS = H100._replace(capability=(8, 0))  # of the whole family, clusters take longest to simulate
 
 
 class SimulatedArray(DeviceArray):
@@ -27,9 +30,9 @@ class SimulatedArray(DeviceArray):
 class SimulatedDevice:
     """As `numbalstm.backends.cuda.device.Device`."""
 
-    def __init__(self, seed=0, switch=0.0, tile=Tile(4, 4, 4), threads=32, limits=H100, fair=True):  # noqa: B008
+    def __init__(self, seed=0, switch=0.0, tile=Tile(4, 4, 4), threads=32, limits=NO_CLUSTERS, fair=True):  # noqa: B008
         self.number, self.tile, self.threads, self._fair = object(), tile, threads, fair
-        self.warps, self.warps_of_clusters = 1, 16
+        self.warps = 1
         self.limits, self.launches, self._exchange = limits, [], Exchange()
         self.trouble = self.zeros((1,), np.int32)
         self._seed, self._switch = seed, switch
@@ -47,6 +50,15 @@ class SimulatedDevice:
         if isinstance(array, SimulatedArray):
             return array
         return SimulatedArray(np.array(array, order="C"))
+
+    keep = upload
+
+    @contextlib.contextmanager
+    def turn(self, given, kind=None):
+        yield
+
+    def replay(self, body, *arguments):
+        return body(*arguments)
 
     def upload_copy(self, array):
         return SimulatedArray(np.array(array.data if isinstance(array, SimulatedArray) else array, order="C"))
@@ -79,3 +91,17 @@ class SimulatedDevice:
         ]
         self._seed += 1
         Simulator(self._seed, self._switch, self._fair).launch(kernel, blocks, *arguments)
+
+
+def product_by_numpy(device, element, a, b, c, sizes, bias=None, add=False, mode="plain", like=None):
+    """As `numbalstm.backends.cuda.products.product`, without a launch: where a test is not about the products."""
+    m, n, k = sizes
+
+    def matrix(operand, *shape):
+        memory, strides = operand[0], [stride * operand[0].array.itemsize for stride in operand[1:]]
+        return np.lib.stride_tricks.as_strided(memory.array[memory.offset :], shape, strides)
+
+    target, value = matrix(c, m, n), matrix(a, m, k) @ matrix(b, n, k).T
+    if bias is not None:
+        value += matrix((bias, 1), n)
+    target[...] = target + value if add else value

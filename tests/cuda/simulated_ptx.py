@@ -32,7 +32,7 @@ class MemoryBarrier:
 
 class SimulatedPtx:
     def __init__(self, simulator):
-        self._s = simulator
+        self._s, self._starts = simulator, {}
 
     # ---- arithmetic
 
@@ -41,6 +41,9 @@ class SimulatedPtx:
 
     def rcp_approx(self, x):
         return f32(1.0) / f32(x)
+
+    def float_bits(self, x):
+        return np.uint32(bits(x))
 
     def cvt_tf32(self, x):
         return np.uint32((bits(x) + 0x1000) & 0xFFFFE000)
@@ -54,13 +57,13 @@ class SimulatedPtx:
         return Pointer(memory.array, memory.offset + int(index))
 
     def shared_address(self, array, index):
-        base = array.block.shared[array.key]
-        offset = array.__array_interface__["data"][0] - base.__array_interface__["data"][0]
-        return Pointer(base.view(array.dtype), offset // array.dtype.itemsize + int(index), array.block, array.key)
+        return Pointer(array.whole, index, array.block, array.key)
 
     def _aligned(self, pointer):
         if pointer.block is None:
-            start, alignment = pointer.array.__array_interface__["data"][0], 16
+            start, alignment = self._starts.get(id(pointer.array)), 16
+            if start is None:  # a launch keeps its arrays
+                start = self._starts[id(pointer.array)] = pointer.array.__array_interface__["data"][0]
         else:
             start, alignment = 0, pointer.block.alignment[pointer.key]
         if (start + pointer.index * pointer.array.itemsize) % 16 or alignment % 16:
@@ -68,18 +71,20 @@ class SimulatedPtx:
 
     def _four(self, pointer):
         self._aligned(pointer)
-        return tuple(pointer.array.flat[pointer.index + i] for i in range(4))
+        return tuple(pointer.array.reshape(-1)[pointer.index : pointer.index + 4])
 
     def ld_v4(self, pointer):
         return self._four(pointer)
 
-    ld_nc_v4 = ld_nc_v4u = lds_v4 = ld_v4
+    ld_nc_v4 = ld_nc_v4u = lds_v4 = lds_v4u = ld_v4
 
     def st_v4(self, pointer, *values):
         self._aligned(pointer)
         for i, value in enumerate(values):
             pointer.array.flat[pointer.index + i] = value
         self._s.progress += 1
+
+    sts_v4 = st_v4
 
     # ---- asynchronous copies: each lands when its thread waits for it, as late as the program allows
 
@@ -93,14 +98,21 @@ class SimulatedPtx:
         self._s.me.copies.append((target, source, int(size) // 4, 1))
 
     def cp_async_commit(self):
-        pass
+        me = self._s.me
+        me.groups.append(me.copies)
+        me.copies = []
 
-    def cp_async_wait0(self):
-        for target, source, count, words in self._s.me.copies:
-            for i in range(words):
-                target.array.flat[target.index + i] = source.array.flat[source.index + i] if i < count else f32(0.0)
-        self._s.me.copies = []
+    def cp_async_wait0(self, newest=0):
+        groups = self._s.me.groups
+        while len(groups) > newest:
+            for target, source, count, words in groups.pop(0):
+                to, start, there = target.array.reshape(-1), target.index, source.index
+                to[start : start + count] = source.array.reshape(-1)[there : there + count]
+                to[start + count : start + words] = 0
         self._s.progress += 1
+
+    def cp_async_wait2(self):
+        self.cp_async_wait0(2)
 
     # ---- tensor cores: the fragment layouts of mma.sync.m16n8k8 (tf32) and m16n8k16 (bf16)
 
@@ -174,6 +186,15 @@ class SimulatedPtx:
 
     def tag_step(self, word):
         return np.uint32(int(word) >> 32)
+
+    # ---- counters
+
+    def add_release(self, pointer, value):
+        pointer.array[pointer.index] += value
+        self._s.visible()
+
+    def ld_acquire(self, pointer):
+        return self._polled(pointer, 1)[0]
 
     # ---- clusters
 

@@ -7,7 +7,7 @@ from numbalstm import activations
 from numbalstm.backends import reference, reference_backward
 from numbalstm.backends.cuda import passes
 from numbalstm.backends.interface import Request, Variant
-from numbalstm.parameters import LSTMParameters
+from numbalstm.parameters import LSTMParameters, Norm
 
 DEFAULTS = {
     "initial_state": None,
@@ -35,12 +35,17 @@ def in_double(request):
             return value if value.dtype == bool else value.astype(np.float64)
         if isinstance(value, Variant):
             return value._replace(zoneout=double(value.zoneout))
+        if isinstance(value, Norm):
+            return Norm(*map(double, value))
         return type(value)(map(double, value)) if type(value) in (list, tuple) else value
 
     parameters = request.parameters
     names = ("kernel", "recurrent_kernel", "bias", "peephole_kernel", "projection_kernel")
     kernel, recurrent_kernel, bias, peepholes, projection = (double(getattr(parameters, name)) for name in names)
-    doubled = LSTMParameters(kernel, recurrent_kernel, bias, peephole_kernel=peepholes, projection_kernel=projection)
+    doubled = LSTMParameters(
+        kernel, recurrent_kernel, bias, peephole_kernel=peepholes, projection_kernel=projection,
+        norm=double(parameters.norm),
+    )  # fmt: skip
     return Request(*(doubled if value is parameters else double(value) for value in request))
 
 
@@ -60,20 +65,23 @@ def draw(rng, like):
     )
 
 
-def differences(rng, request, device=None, backward=True):
-    """Return, by name, how far the simulated device is from the float64 reference."""
+def differences(rng, request, device=None, backward=True, once=False):
+    """Return, by name, how far the simulated device is from the float64 reference; `once`: only with a tape."""
     device = device or SimulatedDevice()
-    plain = passes.forward(device, request)
     double = in_double(request)
     expected = reference.forward(double)
-    found = {name: distance(getattr(plain, name), getattr(expected, name)) for name in ("outputs", "h", "c")}
+    found = {}
+    if not once:
+        plain = passes.forward(device, request)
+        found = {name: distance(getattr(plain, name), getattr(expected, name)) for name in ("outputs", "h", "c")}
     if not backward:
         return found
     recorded, tape = passes.record(device, request)
     found["recorded"] = distance(recorded.outputs, expected.outputs)
     cotangents = draw(rng, recorded.outputs), draw(rng, recorded.h), draw(rng, recorded.c)
     _, expected_tape = reference_backward.record(double, None)
-    tape.pullback(*cotangents)  # a tape can be used again
+    if not once:
+        tape.pullback(*cotangents)  # a tape can be used again
     gradients, expected = tape.pullback(*cotangents), expected_tape.pullback(*cotangents)
     assert set(gradients.parameters) == set(expected.parameters)
     for name, value in expected.parameters.items():

@@ -12,17 +12,25 @@ import numpy as np
 import pytest
 from numba.cuda.cudadrv import nvrtc
 
-from numbalstm.backends.cuda import toolchain
+from numbalstm.backends.cuda import choice, toolchain
+from numbalstm.backends.cuda.tile_sizes import tiles
 from numbalstm.kernels import compilation
 from numbalstm.kernels.cuda.cluster import make_cluster
+from numbalstm.kernels.cuda.cluster_backward import make_cluster_backward
+from numbalstm.kernels.cuda.cluster_simt import make_cluster_simt
 from numbalstm.kernels.cuda.dot import make_product
 from numbalstm.kernels.cuda.gemm import MODES, make_gemm
 from numbalstm.kernels.cuda.grid import make_grid
 from numbalstm.kernels.cuda.grid_backward import make_grid_backward
-from numbalstm.kernels.cuda.moves import make_column_sums, make_gather, make_scatter
+from numbalstm.kernels.cuda.elementwise import make_elementwise, make_mask
+from numbalstm.kernels.cuda.moves import THREADS, make_column_sums, make_gather, make_scatter
 from numbalstm.kernels.cuda.options import Options
 from numbalstm.kernels.cuda.step import make_project, make_step
 from numbalstm.kernels.cuda.step_backward import make_project_backward, make_step_backward
+from numbalstm.kernels.cuda.step_rows import make_normalise, make_recurrent, make_row_step
+from numbalstm.kernels.cuda.step_rows_backward import make_normalise_backward, make_row_backward
+from numbalstm.kernels.cuda.tiles_backward import make_tiles_backward
+from numbalstm.kernels.cuda.tiles_forward import make_tiles
 
 AMPERE, HOPPER, NEWEST = (8, 0), (9, 0), nvrtc.get_supported_ccs()[-1]
 LARGEST_STACK = 64  # bytes
@@ -34,16 +42,19 @@ FULL = Options(
 PROJECTED = FULL._replace(projection=True, projection_clip=1.0)
 PLAIN = Options("float32")
 MASKED = Options("float32", masked=True, record=True)
+ROWS = FULL._replace(
+    activations=("sigmoid", ("HardSigmoid", 0.3, 0.4), "softmax", "sparsemax", "log_softmax"),
+    coupled=False,
+    epsilon=1e-5,
+)
 
 
-CLUSTERED = FULL._replace(factors=0, zoneout=(False, False))
-
-
-def cluster_kernels():
-    for options, size, mode in (
-        (PLAIN, 256, "tf32"), (PLAIN, 512, "bf16"), (MASKED, 256, "bf16"), (CLUSTERED, 256, "tf32"),
-    ):  # fmt: skip
-        yield make_cluster(options, size, mode, 8)
+ONE_FACTOR = FULL._replace(factors=1)
+CLUSTERS = [  # capability, batch, units, mode, options
+    (HOPPER, 33, 256, "tf32", PLAIN), (HOPPER, 9, 512, "bf16", PLAIN), (HOPPER, 1, 128, "fp32", PLAIN),
+    (HOPPER, 32, 256, "fp32-fast", PLAIN), (HOPPER, 256, 256, "fp32", FULL),
+    (NEWEST, 33, 256, "tf32", ONE_FACTOR), (NEWEST, 9, 256, "bf16", ONE_FACTOR), (NEWEST, 256, 256, "fp32", MASKED),
+]  # fmt: skip
 
 
 def step_kernels(element):
@@ -51,7 +62,14 @@ def step_kernels(element):
     yield from (make_step(plain), make_step(full), make_project(projected), make_project_backward(projected))
     yield from (make_step_backward(plain), make_step_backward(full), make_step_backward(projected))
     yield from (make_product(element), make_gather(element, True, True), make_scatter(element, True, True))
-    yield make_column_sums(element, True)
+    yield make_column_sums(element, 4)
+    yield from (make_elementwise(element, "mean"), make_elementwise(element, "quotient", 2.0))
+
+
+def row_kernels(element):
+    options = ROWS._replace(element=element)
+    yield from (make_recurrent(options), make_row_step(options, THREADS), make_row_backward(options, THREADS))
+    yield from (make_normalise(element, 1e-5, True, THREADS), make_normalise_backward(element, THREADS))
 
 
 def grid_kernels():
@@ -84,6 +102,10 @@ def count(found, start):
     return sum(number for name, number in found.items() if name.startswith(start))
 
 
+def in_double(found):
+    return [name for name in found if name.startswith(("DADD", "DMUL", "DFMA"))]
+
+
 def assert_fits(kernel, capability):
     cubin = toolchain.compiled(kernel, capability)
     assert cubin.spilled == 0, kernel.name
@@ -93,20 +115,22 @@ def assert_fits(kernel, capability):
 
 
 @pytest.mark.parametrize("capability", [AMPERE, HOPPER, NEWEST], ids=str)
-def test_step_kernels(capability):
+def test_step_kernels(capability, tmp_path):
     for kernel in step_kernels("float32"):
         assert_fits(kernel, capability)
+    for kernel in row_kernels("float32"):
+        assert not in_double(opcodes(assert_fits(kernel, capability), tmp_path)), kernel.name
 
 
 def test_step_kernels_in_double():
-    for kernel in step_kernels("float64"):
+    for kernel in (*step_kernels("float64"), *row_kernels("float64")):
         assert_fits(kernel, HOPPER)
 
 
 def test_float32_is_computed_as_such(tmp_path):
     for kernel in (make_step(FULL), make_step_backward(FULL)):
         found = opcodes(toolchain.compiled(kernel, HOPPER), tmp_path)
-        assert not [name for name in found if name.startswith(("DADD", "DMUL", "DFMA"))], kernel.name
+        assert not in_double(found), kernel.name
 
 
 @pytest.mark.parametrize("capability", [AMPERE, HOPPER, NEWEST], ids=str)
@@ -131,16 +155,59 @@ def test_backward_grid_kernels(capability, tmp_path):
         assert count(found, "LDG.E.128") >= 1
 
 
-@pytest.mark.parametrize("capability", [HOPPER, NEWEST], ids=str)
-def test_cluster_kernels(capability, tmp_path):
-    for kernel in cluster_kernels():
+@pytest.mark.parametrize(("capability", "batch", "units", "mode", "options"), CLUSTERS)
+def test_cluster_kernels(capability, batch, units, mode, options, tmp_path):
+    shape = choice.cluster_shape(batch, units, mode, choice.H100, options.factors)
+    tensor = mode in ("tf32", "bf16")
+    forward = make_cluster(options, shape, mode) if tensor else make_cluster_simt(options, shape, mode == "fp32-fast")
+    backward = make_cluster_backward(options, shape, mode if tensor else "fp32")
+    weights = 4 * units * shape.block_units // 256  # of a thread; as many words of two bfloat16 hold twice the units
+    for kernel in (forward, backward):
         found = opcodes(assert_fits(kernel, capability), tmp_path)
-        size, mode = kernel.constants[-3:-1]
-        products = size // 16 if mode == "bf16" else size // 8
-        assert count(found, "HMMA.16816.F32.BF16" if mode == "bf16" else "HMMA.1688.F32.TF32") == products
-        assert count(found, "LDG.E.128") >= products  # fragments as they are loaded
-        assert count(found, "SYNCS") >= 2  # mbarriers
-        assert count(found, "UCGABAR") >= 2  # barriers of the cluster
+        if tensor:
+            products = weights // (8 if mode == "bf16" else 4)
+            assert count(found, "HMMA.16816.F32.BF16" if mode == "bf16" else "HMMA.1688.F32.TF32") == products
+            assert count(found, "LDG.E.128") >= products  # fragments as they are loaded
+        else:
+            assert count(found, "FFMA") >= weights
+            assert count(found, "LDS.128") >= (weights // 4 if kernel is backward else 1)
+            assert count(found, "LDG.E.128") >= (1 if kernel is backward else weights // 4)
+        assert count(found, "STAS") >= 1  # stores that count their bytes
+        assert count(found, "SYNCS") >= 4  # barriers that count them
+        assert count(found, "UCGABAR") >= 4  # barriers of the cluster, two halves each
+    assert count(found, "STG.E.128") >= 1
+
+
+TILED = FULL._replace(factors=1)
+A100 = choice.Limits(AMPERE, 108, 166_912)
+TILES = [  # device, capability, batch, units, mode, options
+    (A100, AMPERE, 64, 512, "fp32", MASKED), (A100, AMPERE, 256, 512, "bf16", PLAIN),
+    (choice.H100, HOPPER, 32, 256, "tf32", PLAIN), (choice.H100, HOPPER, 64, 512, "fp32", PLAIN),
+    (choice.H100, HOPPER, 64, 1024, "fp32-fast", MASKED), (choice.H100, HOPPER, 256, 1024, "fp32", TILED),
+    (choice.H100, HOPPER, 256, 1024, "bf16", MASKED), (choice.H100, NEWEST, 64, 1024, "tf32", TILED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("limits", "capability", "batch", "units", "mode", "options"), TILES)
+def test_tile_kernels(limits, capability, batch, units, mode, options, tmp_path):
+    for backward, make in ((False, make_tiles), (True, make_tiles_backward)):
+        tiling = tiles(batch, units, mode, limits.multiprocessors, limits.shared_bytes, backward).tiling
+        kernel = make(options, tiling, mode)
+        assert kernel.shared <= limits.shared_bytes
+        found = opcodes(assert_fits(kernel, capability), tmp_path)
+        copies = [name for name in found if name.startswith("LDGSTS")]
+        assert copies, "asynchronous copies"
+        assert all(".128" in name for name in copies), copies
+        sums = tiling.warp_rows * tiling.warp_columns // 32
+        assert count(found, "LDS.128") >= (sums // 4 if mode in ("tf32", "bf16") else sums // 8)
+        if mode in ("tf32", "bf16"):
+            instruction = "HMMA.16816.F32.BF16" if mode == "bf16" else "HMMA.1688.F32.TF32"
+            assert count(found, instruction) >= 2 * sums // 4
+        else:
+            assert count(found, "FFMA") >= 4 * sums
+        # the barrier between steps: stores are out before the counter grows, old lines are dropped behind it
+        for name in ("MEMBAR", "RED", "LDG.E.STRONG.GPU", "CCTL.IVALL"):
+            assert count(found, name) >= 1, name
 
 
 @pytest.mark.parametrize("mode", MODES)

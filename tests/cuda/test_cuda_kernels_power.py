@@ -4,13 +4,13 @@ import types
 
 import numpy as np
 import pytest
-from simulated_device import SimulatedDevice
+from simulated_device import NO_CLUSTERS, SimulatedDevice, product_by_numpy
 from simulated_requests import differences, make_request
 from support.cases import make_parameters, make_state
 from warp_simulator import Deadlock
 
 from numbalstm.backends.cuda import choice, clusters, grids, mode, products
-from numbalstm.kernels.cuda import cluster, gemm, grid, grid_backward
+from numbalstm.kernels.cuda import cluster, cluster_backward, cluster_simt, gemm, grid, grid_backward
 
 pytestmark = pytest.mark.slow
 
@@ -36,12 +36,25 @@ BACKWARD_BUGS = {
     "tag not checked": [("while P.tag_step(word) != tag:", "while False:")],
     "last block forgotten": [("if block < blocks:", "if block < blocks - 1:")],
 }
-CLUSTER_BUGS = {
+WAITING = {
     "wrong parity": [("uint32((t >> 1) & 1)", "uint32(((t >> 1) & 1) ^ 1)")],
-    "barriers not ready": [("        P.cluster_arrive()\n        P.cluster_wait()\n        for t", "        for t")],
+    "barriers not ready": [("        start_cluster(bars, tid)\n", "")],
     "more bytes expected": [("uint32(expected)", "uint32(expected + 4)")],
-    "columns exchanged": [("z_f += r0 if low else d1", "z_f += d1 if low else r0")],
     "one buffer": [("then = buffer - now", "then = now")],
+}
+CLUSTER_BUGS = WAITING | {"columns exchanged": [("z_f += r0 if low else d1", "z_f += d1 if low else r0")]}
+SIMT_BUGS = WAITING | {
+    "nobody waits": [("                await_bytes(", "                pass  # (")],
+    "a block forgotten": [("if block < blocks:", "if block < blocks - 1:")],
+    "the other rows": [("now + p * together", "now + (passes - 1 - p) * together")],
+}
+CLUSTER_BACKWARD_BUGS = {
+    "wrong parity": [("uint32((step >> 1) & 1)", "uint32(((step >> 1) & 1) ^ 1)")],
+    "no barrier before the parts": [("            cuda.syncthreads()\n", "")],
+    "one buffer of parts": [("slot * arriving, bars", "0, bars"), ("slots[(step & 1) * arriving + s", "slots[s")],
+    "one buffer of dz": [("slot * buffer, inner", "0, inner"), ("shared, slot * buffer, slots", "shared, 0, slots")],
+    "wrong slot": [("(rank * groups + group) * rows", "(rank * groups) * rows")],
+    "a source forgotten": [("for s in range(sources):", "for s in range(sources - 1):")],
 }
 GEMM_BUGS = {
     "piece read before it is there": [
@@ -65,12 +78,12 @@ def mutated(module, edits):
     return made
 
 
-def notices(run):
-    """Return in which of several schedules a run failed."""
+def notices(run, limits=NO_CLUSTERS, seeds=4):
+    """Return whether a run failed in one of several schedules."""
     seen = []
-    for seed in range(4):
+    for seed in range(seeds):
         try:
-            failed = not run(SimulatedDevice(seed, 0.1, fair=seed < 2))
+            failed = not run(SimulatedDevice(seed, 0.1, fair=seed < 2, limits=limits))
         except (Deadlock, AssertionError, IndexError, KeyError):
             failed = True
         seen.append(failed)
@@ -79,12 +92,12 @@ def notices(run):
     return any(seen)
 
 
-def recurrence(device, bound=1e-5):
+def recurrence(device, bound=1e-5, batch=2, units=7, once=False):
     rng = np.random.default_rng(5)
-    parameters = make_parameters(rng, 3, 7, np.float32)
-    x = rng.normal(size=(2, 5, 3)).astype(np.float32)
-    request = make_request(x, parameters, initial_state=make_state(rng, parameters, 2))
-    found = differences(rng, request, device)
+    parameters = make_parameters(rng, 3, units, np.float32)
+    x = rng.normal(size=(batch, 5, 3)).astype(np.float32)
+    request = make_request(x, parameters, initial_state=make_state(rng, parameters, batch))
+    found = differences(rng, request, device, once=once)
     return all(value < bound for value in found.values())
 
 
@@ -115,12 +128,38 @@ def test_bugs_of_the_backward_kernel(monkeypatch, name):
     assert notices(recurrence)
 
 
+@pytest.fixture
+def no_products(monkeypatch):
+    monkeypatch.setattr(products, "product", product_by_numpy)
+
+
+@pytest.mark.usefixtures("no_products")
 @pytest.mark.parametrize("name", [None, *CLUSTER_BUGS])
 def test_bugs_of_the_cluster_kernel(monkeypatch, name):
     monkeypatch.setattr(mode, "_mode", "tf32")
     made = mutated(cluster, CLUSTER_BUGS.get(name, []))
     monkeypatch.setattr(clusters, "make_cluster", made.make_cluster)
-    assert notices(lambda device: recurrence(device, 2e-3)) == (name is not None)
+    assert notices(lambda device: recurrence(device, 2e-3, once=True), choice.H100) == (name is not None)
+
+
+FEW = choice.H100._replace(multiprocessors=2)  # one cluster of as many rows as there are, at most 8
+
+
+@pytest.mark.usefixtures("no_products")
+@pytest.mark.parametrize("name", [None, *SIMT_BUGS])
+def test_bugs_of_the_cluster_kernel_in_float32(monkeypatch, name):
+    made = mutated(cluster_simt, SIMT_BUGS.get(name, []))
+    monkeypatch.setattr(clusters, "make_cluster_simt", made.make_cluster_simt)
+    assert notices(lambda device: recurrence(device, batch=5, once=True), FEW) == (name is not None)
+
+
+@pytest.mark.usefixtures("no_products")
+@pytest.mark.parametrize("name", [None, *CLUSTER_BACKWARD_BUGS])
+def test_bugs_of_the_backward_cluster_kernel(monkeypatch, name):
+    made = mutated(cluster_backward, CLUSTER_BACKWARD_BUGS.get(name, []))
+    monkeypatch.setattr(clusters, "make_cluster_backward", made.make_cluster_backward)
+    found = notices(lambda device: recurrence(device, units=30, once=True), FEW, seeds=16)
+    assert found == (name is not None)
 
 
 @pytest.mark.parametrize("name", GEMM_BUGS)

@@ -102,6 +102,17 @@ def test_sequences_of_different_lengths(rng, go_backwards, return_sequences):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_activations_with_numbers_of_their_own(rng, dtype):
+    parameters = make_parameters(rng, 2, 3, dtype)
+    x, onnx = (2 * rng.normal(size=(4, 2, 2))).astype(dtype), activations.onnx
+    families = [onnx("HardSigmoid", 0.3, 0.4), onnx("Affine", 0.6, -0.2), onnx("ScaledTanh", 1.5, 0.7)]
+    families += [onnx("Elu", 0.4), onnx("LeakyRelu", 0.3), onnx("ThresholdedRelu", -0.7)]
+    for functions in (families[:5], families[1:]):
+        request = make_request(x, parameters, variant=Variant(activations=tuple(functions)))
+        assert_close(differences(rng, request), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize("name", sorted(FORMULAS))
 def test_every_activation(rng, name, dtype):
     parameters = make_parameters(rng, 2, 3, dtype)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from simulated_device import SimulatedDevice
+from simulated_device import SimulatedDevice, product_by_numpy
 
-from numbalstm.backends.cuda import mode
+from numbalstm.backends.cuda import choice, device, mode, presence, products, rehearsal
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "verify.py"
 
@@ -36,8 +36,51 @@ def test_variants(verify):
     assert verify.variants(SimulatedDevice())["good"]
 
 
-def test_what_the_sanitizer_watches(verify):
-    verify.small(SimulatedDevice())
+def test_whole_rows(verify):
+    assert verify.whole_rows(SimulatedDevice())["good"]
+
+
+def test_checkpoints(verify):
+    assert verify.checkpoints(SimulatedDevice())["good"]
+
+
+def test_what_the_sanitizer_watches(verify, monkeypatch):
+    monkeypatch.setattr(products, "product", product_by_numpy)
+    device = SimulatedDevice(limits=choice.H100._replace(multiprocessors=5))
+    verify.small(device)
+    assert {"step", "grid", "cluster_simt", "cluster", "cluster_backward", "tiles"} <= set(device.launches)
+
+
+def test_the_host_side(verify, driver, monkeypatch):
+    """What concerns streams, graphs and layers runs on a simulated driver, with times that mean nothing."""
+    monkeypatch.setattr(presence, "capability", lambda number: (8, 0))
+    driver.device.properties.multiprocessor_count = 0  # room for the step kernels alone
+    found = device.get()
+    monkeypatch.setattr(verify, "timed", lambda call, where: float(len([call(i) for i in range(3)])))
+    monkeypatch.setattr(verify, "per_call", lambda call, where: float(call() is None))
+    assert verify.stream_of_steps(found, [(2, 3, 4)], 3)["good"]
+    assert verify.layers_on_the_gpu(found, (2, 3, 2), 3)["good"]
+    told = verify.at_once(found, [("auto", 1, 3), ("step", 2, 3)], 3, 2)
+    assert told["good"]
+    assert "launches 3" in verify.table({"at once": told})[0]
+    assert verify.memory(found)["good"]
+
+
+def test_compiling_ahead(verify, monkeypatch, capsys):
+    monkeypatch.setattr(rehearsal, "build", lambda found, limits: None)
+    monkeypatch.setattr(verify, "CASES", verify.CASES[:1])
+    monkeypatch.setattr(verify, "CORRECTNESS", verify.CORRECTNESS[:2])
+    monkeypatch.setattr(sys, "argv", ["verify.py", "--compile"])
+    assert verify.main() == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3 * (2 + 3)
+
+
+def test_the_time_is_limited(verify, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(verify.presence, "problem", lambda: None)
+    monkeypatch.setattr(verify.gpu, "get", SimulatedDevice)
+    monkeypatch.setattr(sys, "argv", ["verify.py", "--output", str(tmp_path / "gpu.json"), "--minutes", "0"])
+    assert verify.main() == 0
+    assert "0 minutes are over: run again" in capsys.readouterr().out
 
 
 def test_a_second_run_goes_on_where_the_first_ended(verify, tmp_path, monkeypatch, capsys):

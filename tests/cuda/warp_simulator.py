@@ -17,6 +17,7 @@ import types
 
 import greenlet
 import numpy as np
+from numba.core.types import Number
 from numba.np import numpy_support
 
 from numbalstm.kernels.cuda import ptx
@@ -65,10 +66,9 @@ class Memory:
 
 
 class SharedArray(np.ndarray):
-    """A view of shared memory that remembers its block and allocation."""
+    """An allocation of shared memory, `whole`, that remembers its block."""
 
-    def __array_finalize__(self, obj):
-        self.block, self.key = getattr(obj, "block", None), getattr(obj, "key", None)
+    block = key = whole = None  # of a part of one
 
 
 class Block:
@@ -80,7 +80,8 @@ class Block:
 class Thread:
     def __init__(self, block, tid, speed):
         self.block, self.tid, self.lane, self.warp, self.speed = block, tid, tid % WARP, tid // WARP, speed
-        self.allocations, self.copies, self.waiting, self.done = 0, [], None, False
+        self.allocations, self.copies, self.groups = 0, [], []
+        self.waiting, self.done = None, False
         self.polled = None
 
 
@@ -194,6 +195,8 @@ class Simulator:
         return known[function]
 
     def _swapped(self, value, known):
+        if isinstance(value, Number):  # a type of Numba's
+            return numpy_support.as_dtype(value).type
         if isinstance(value, types.ModuleType):
             if value.__name__ == "numba.cuda":
                 return self.cuda
@@ -213,7 +216,7 @@ def _erf(x):
 
 
 MATH = {math.exp: np.exp, math.expm1: np.expm1, math.log1p: np.log1p, math.tanh: np.tanh, math.sqrt: np.sqrt}
-MATH[math.erf] = _erf
+MATH[math.erf], MATH[math.log] = _erf, np.log
 
 
 class SimulatedCuda:
@@ -231,7 +234,7 @@ class SimulatedCuda:
     blockIdx = property(lambda self: Dim3(self._simulator.me.block.index))
 
     def _shared_array(self, shape, dtype, alignment=None):
-        dtype, thread = numpy_support.as_dtype(dtype), self._simulator.me
+        dtype, thread = np.dtype(dtype), self._simulator.me
         key = "dynamic" if shape == 0 else thread.allocations
         thread.allocations += 1
         block = thread.block
@@ -240,13 +243,14 @@ class SimulatedCuda:
             made = np.empty(self._simulator.dynamic, np.uint8) if shape == 0 else np.empty(shape, dtype)
             made.view(np.uint8)[...] = 0xFF
             block.shared[key] = made
-        view = block.shared[key].view(dtype).view(SharedArray)
-        view.block, view.key = block, key
+        whole = block.shared[key].view(dtype)
+        view = whole.view(SharedArray)
+        view.block, view.key, view.whole = block, key, whole
         return view
 
     @staticmethod
     def _local_array(shape, dtype, alignment=None):
-        made = np.empty(shape, numpy_support.as_dtype(dtype))
+        made = np.empty(shape, dtype)
         made.view(np.uint8)[...] = 0xFF
         return made
 

@@ -10,9 +10,12 @@ import pytest
 from numba import njit
 
 from numbalstm import activations
+from numbalstm.kernels.families import FAMILIES
 from numbalstm.kernels.formulas import FORMULAS
+from numbalstm.kernels.linked import register_jitable
 from numbalstm.kernels.memory import load, store
 from numbalstm.kernels.simd import Tile
+from numbalstm.parametric import DEFAULTS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 CASES = {case["id"]: case for case in json.loads((GOLDEN / "manifest.json").read_text())["cases"]}
@@ -268,12 +271,32 @@ def test_empty_and_readonly_inputs_stay_as_they_are(rng):
         np.testing.assert_array_equal(x, before)
 
 
+WITH_NUMBERS = [
+    activations.onnx(*call)
+    for call in (
+        ("Affine", 1.5, -0.25),
+        ("Elu", 0.5),
+        ("HardSigmoid", 0.3, 0.4),
+        ("HardSigmoid", -0.3, 0.4),
+        ("LeakyRelu", 1.75),
+        ("ScaledTanh", 1.5, 0.7),
+        ("ThresholdedRelu", -0.5),
+    )
+]
+
 # ---- compiled ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FORMULAS)
-def test_vectors_and_arrays_agree(name):
-    _, forward, derivative = FORMULAS[name]
+@pytest.mark.parametrize("f", [*map(activations.get, FORMULAS), *WITH_NUMBERS], ids=lambda one: one.name)
+def test_vectors_and_arrays_agree(f):
+    code, alpha, beta = f.kernel_form
+    families = {formula.code: formula for formula in FAMILIES.values()}
+    if code in families:
+        _, of_family, of_slope = families[code]
+        forward = register_jitable(lambda x: of_family(x, alpha, beta))
+        derivative = register_jitable(lambda x: of_slope(x, alpha, beta))
+    else:
+        _, forward, derivative = FORMULAS[f.name]
 
     @njit(error_model="numpy")
     def on_vectors(tile, x, y, dy, count):
@@ -287,7 +310,6 @@ def test_vectors_and_arrays_agree(name):
     assert np.isnan(x).any()
     y, dy = np.empty_like(x), np.empty_like(x)
     on_vectors(Tile(np.float32, 8, 1), x.ctypes.data, y.ctypes.data, dy.ctypes.data, len(x))
-    f = activations.get(name)
     np.testing.assert_allclose(y, f(x), rtol=2e-6, atol=1e-6)
     np.testing.assert_allclose(dy, f.vjp(x, np.ones_like(x)), rtol=2e-6, atol=1e-6)
 
@@ -296,7 +318,12 @@ def test_codes_are_fixed():
     codes = {name: formula.code for name, formula in FORMULAS.items()}
     assert (codes["linear"], codes["tanh"], codes["sigmoid"]) == (0, 1, 2)
     assert codes.pop("celu") == codes["elu"]
-    assert sorted(codes.values()) == list(range(len(codes)))
+    families = [formula.code for formula in FAMILIES.values()]
+    assert sorted(codes.values()) + families == list(range(len(codes) + len(families)))
+    assert activations.onnx("Affine", 2.0, 3.0).kernel_form == (len(codes), 2.0, 3.0)
+    assert activations.onnx("LeakyRelu").kernel_form[1:] == (0.01, 0.0)
+    assert activations.get("mish").kernel_form == (codes["mish"], 0.0, 0.0)
+    assert set(FAMILIES) == set(DEFAULTS)
     assert [activations.get(name).code for name in VECTORS] == [None] * 3
 
 

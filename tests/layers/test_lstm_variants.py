@@ -496,8 +496,6 @@ def test_refusals_of_layers():
         LSTM(4, learn_initial_state=True, stateful=True)
     with pytest.raises(ValueError, match="LSTM: checkpoint_every must be at least 1, got 0"):
         LSTM(4, checkpoint_every=0)
-    with pytest.raises(ValueError, match="use_cudnn=True cannot be served: the layer is a variant of the LSTM"):
-        LSTM(4, peephole=True, use_cudnn=True)(np.zeros((1, 2, 3)))
 
 
 def test_repr_names_the_options():

@@ -336,7 +336,10 @@ def test_constants_reach_the_cells_that_take_them(rng):
         (np.tanh, "RNN: a cell must have call() and state_size"),
         ([], "StackedRNNCells: cells must be a list of cells, got an object of type list."),
         ([LSTMCell(2), 3], "StackedRNNCells: cells[1]: a cell must have call() and state_size, but 3 has no call"),
-        (type("C", (), {"call": len, "state_size": "big"})(), "RNN: state_size must be an integer or a list of them"),
+        (
+            type("C", (), {"call": len, "state_size": "big"})(),
+            "RNN: state_size must be a positive integer or a list of them",
+        ),
     ],
 )
 def test_what_is_no_cell_is_refused(cell, message):

@@ -477,6 +477,55 @@ def test_no_stream_in_both_directions(rng):
         layer.stream()
 
 
+# ---- variants in a stack -------------------------------------------------------------------------------------------
+
+HARD = nl.activations.onnx("HardSigmoid", 0.3, 0.4)
+VARIANTS = {
+    "peephole": {"peephole": True, "peephole_regularizer": "l2"},
+    "projection": {"proj_size": 2, "projection_clip": 0.4, "projection_initializer": "orthogonal"},
+    "gates": {"input_forget": True, "clip": 0.7, "cell_clip": 0.4, "gate_activations": [HARD, "tanh", "softsign"]},
+    "layer_norm": {"layer_norm": True, "gamma_initializer": nl.initializers.Constant(0.5)},
+    "zoneout": {"zoneout": (0.3, 0.2)},
+    "weight_drop": {"weight_drop": 0.3},
+    "learned": {"learn_initial_state": True, "initial_state_initializer": "ones"},
+}
+
+
+@reference_allowed
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_every_variant_in_a_stack(rng, tmp_path, options, bidirectional):
+    def model():
+        made = nl.StackedLSTM([5, 4], bidirectional=bidirectional, dropout=0.2, seed=3, **options, dtype="float64",
+                              return_sequences=True)  # fmt: skip
+        again = nl.StackedLSTM.from_config(json.loads(json.dumps(made.get_config())))
+        assert again.get_config() == made.get_config()
+        return nl.Sequential([nl.Input((None, 2), dtype="float64"), again])
+
+    one, other, x = model(), model(), rng.normal(size=(3, 6, 2))
+    one.set_weights([rng.normal(0.1, 0.4, weight.shape) for weight in one.weights])
+    one.save_checkpoint(tmp_path / "stack")
+    other.load_checkpoint(tmp_path / "stack")
+    y = one(x)
+    np.testing.assert_array_equal(other(x), y)
+    layer, lengths = one.layers[0], np.array([2, 6, 4])
+    found, pullback = layer.vjp(x, lengths=lengths)
+    alone = layer([row[:length] for row, length in zip(x, lengths, strict=True)])
+    for row, length, sequence in zip(found, lengths, alone, strict=True):
+        np.testing.assert_allclose(row[:length], sequence, rtol=0, atol=1e-12)
+    g, direction = rng.normal(size=found.shape), rng.normal(size=x.shape)
+    above, below = (layer(x + e * direction, lengths=lengths) for e in (1e-6, -1e-6))
+    gradients = pullback(g)
+    assert np.vdot(gradients.inputs, direction) == pytest.approx(np.vdot(above - below, g) / 2e-6, rel=1e-6, abs=1e-7)
+    assert [gradient.shape for gradient in gradients.weights] == [weight.shape for weight in layer.weights]
+    assert all(gradient.any() for gradient in gradients.weights)
+    assert [trace.h.shape[:2] for trace in layer.trace(x, lengths=lengths)] == [(3, 6)] * len(layer.directions)
+    if not bidirectional and "learn_initial_state" not in options:
+        stream = one.stream(3)
+        steps = np.stack([stream.step(x[:, t]).copy() for t in range(6)], axis=1)
+        np.testing.assert_allclose(steps, y, rtol=0, atol=1e-12)
+
+
 # ---- mistakes ------------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from support.cases import holes, oracle
 
+import numbalstm as nl
 from numbalstm.layers.base import Layer
 from numbalstm.layers.bidirectional import Bidirectional
 from numbalstm.layers.cell import LSTMCell
@@ -311,6 +312,26 @@ def test_time_distributed_gives_each_step_its_mask(rng):
     stepwise = layer(x, mask=mask, training=True)
     for part, want in zip(stepwise, found, strict=True):
         assert_same(part, want)
+
+
+@pytest.mark.parametrize("inner", ["sequences", "last", "states", "model"])
+def test_masks_above_time_distributed(rng, inner):
+    x = rng.normal(size=(2, 3, 4, 5))
+    x[0, 1] = x[1, 2] = x[1, 0, 2:] = 0  # two whole steps, and a part of one
+    layer = lstm(return_sequences=inner == "sequences", return_state=inner == "states")
+    if inner == "model":
+        layer = nl.Sequential([nl.Input((4, 5)), layer])
+    start = nl.Input((3, 4, 5), dtype="float64")
+    y = nl.Masking(dtype="float64")(start)
+    outputs = [nl.TimeDistributed(layer)(y)] if inner != "states" else list(nl.TimeDistributed(layer)(y))
+    if inner == "sequences":
+        outputs = [nl.TimeDistributed(lstm(units=2))(outputs[0])]
+    last = lstm(units=2)
+    model = nl.Model(start, [*outputs, *(last(output) for output in outputs)])
+    found = model(x)
+    for rows, end in zip(found[: len(outputs)], found[len(outputs) :], strict=True):
+        assert_same(end, last(rows, mask=x.any(axis=(2, 3))))
+    assert_same(found[0][0, 1], np.zeros(found[0].shape[-1]))
 
 
 def test_time_distributed_keeps_the_states_of_a_stateful_layer_in_order(rng):

@@ -299,6 +299,18 @@ def test_a_circle_is_refused():
         nl.Model.from_config(config)
 
 
+def test_a_config_straight_from_keras_holds_tuples():
+    def tupled(value):
+        if isinstance(value, dict):
+            return {key: tupled(item) for key, item in value.items()}
+        return tuple(map(tupled, value)) if isinstance(value, list) else value
+
+    config = described()
+    for layer in config["layers"]:
+        layer["inbound_nodes"] = [tupled(node) for node in layer["inbound_nodes"]]
+    assert [layer.name for layer in nl.Model.from_config(config).layers] == ["x", "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("history", "message"),
     [

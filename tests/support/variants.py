@@ -7,7 +7,18 @@ import numpy as np
 from support.cases import holes, make_parameters, make_state
 from support.scalar_oracle import sigmoid
 
+from numbalstm.activations import onnx
 from numbalstm.backends.interface import Variant
+
+FAMILIES = {
+    onnx("HardSigmoid", 0.3, 0.4): lambda z: max(0.0, min(1.0, 0.3 * z + 0.4)),
+    onnx("Affine", 0.6, -0.2): lambda z: 0.6 * z - 0.2,
+    onnx("ScaledTanh", 1.5, 0.7): lambda z: 1.5 * math.tanh(0.7 * z),
+    onnx("Elu", 0.4): lambda z: z if z >= 0.0 else 0.4 * math.expm1(z),
+    onnx("LeakyRelu", 0.3): lambda z: z if z >= 0.0 else 0.3 * z,
+    onnx("ThresholdedRelu", -0.7): lambda z: z if z >= -0.7 else 0.0,
+}
+"""Activations with numbers of their own, and what they are of a float."""
 
 CHOICES = {
     "bias": (True, False),
@@ -19,7 +30,7 @@ CHOICES = {
     "cell_clip": (None, 0.5),
     "projection_clip": (None, 0.3),
     "zoneout": (None, "rates", "arrays"),
-    "activations": (None, ("sigmoid", "hard_sigmoid", "softsign", "elu", "tanh")),
+    "activations": (None, ("sigmoid", "hard_sigmoid", "softsign", "elu", "tanh"), tuple(FAMILIES)[:5]),
     "mask": (None, "repeat", "zero"),
     "go_backwards": (False, True),
     "return_sequences": (True, False),
@@ -27,6 +38,7 @@ CHOICES = {
     "dropout": (None, "shared", "gates"),
 }
 SCALAR = {
+    **FAMILIES,
     "sigmoid": sigmoid,
     "tanh": math.tanh,
     "hard_sigmoid": lambda z: max(0.0, min(1.0, z / 6.0 + 0.5)),

@@ -151,6 +151,9 @@ def test_learning_rate_scheduler(make, data):
     scheduler = LearningRateScheduler(lambda epoch, rate: rate / (epoch + 1), verbose=0)
     history = model.fit(*data, epochs=3, verbose=0, callbacks=scheduler).history
     np.testing.assert_allclose(history["learning_rate"], [0.5, 0.25, 0.25 / 3])
+    by_epoch = LearningRateScheduler(lambda epoch: 1 / (epoch + 1))
+    history = model.fit(*data, epochs=3, verbose=0, callbacks=by_epoch).history
+    np.testing.assert_allclose(history["learning_rate"], [1, 1 / 2, 1 / 3])
     with pytest.raises(TypeError, match="what schedule returns must be a number"):
         model.fit(*data, verbose=0, callbacks=LearningRateScheduler(lambda epoch, rate: "0.1"))
 
@@ -181,6 +184,8 @@ def test_checkpoints_of_epochs_and_batches(make, data, tmp_path):
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["1-4.ckpt", "2-2.ckpt", "2-6.ckpt"]
     with pytest.raises(ValueError, match="unknown field in filepath 'val_los'"):
         make().fit(*data, verbose=0, callbacks=ModelCheckpoint(tmp_path / "{val_los}"))
+    with pytest.raises(ValueError, match=r"ModelCheckpoint: filepath '.*\{\}' cannot be filled in"):
+        make().fit(*data, verbose=0, callbacks=ModelCheckpoint(tmp_path / "{}"))
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ def array_file(array, **options):
     [
         (about(format="other"), "format is 'other'"),
         (about(version=2), "version 2"),
+        (about(content=3), "no content"),
         (about(content={"x": {"__array__": 5}}), "5.npy"),
         (about(content={"x": {"__array__": "../0"}}), "invalid literal"),
         (lambda m: m | {"about.json": b"[" * 100_000}, "recursion"),

@@ -186,6 +186,16 @@ def test_validation(make, data):
     assert history["val_loss"][-1] == pytest.approx(first.evaluate(x[:10], y[:10])[0])
 
 
+def test_each_validation_is_of_the_same_samples(make, data):
+    x, y = data
+    model = make(optimizer=nl.optimizers.SGD(0.0))
+    expected = pytest.approx(model.evaluate(x[:16], y[:16])[0])
+    batches = {start: (x[start : start + 8], y[start : start + 8]) for start in (0, 8, 16)}.values()
+    for validation in ((x, y), batches):
+        options = {"validation_data": validation, "validation_steps": 2, "validation_batch_size": 8}
+        assert model.fit(x, y, **OPTIONS | {"epochs": 3}, **options).history["val_loss"] == [expected] * 3
+
+
 @pytest.mark.parametrize(("frequency", "count"), [(1, 5), (2, 2), ([1, 4], 2)])
 def test_validation_now_and_then(make, data, frequency, count):
     history = make().fit(*data, **OPTIONS | {"epochs": 5}, validation_split=0.1, validation_freq=frequency)
@@ -359,7 +369,7 @@ def test_truncated_backpropagation_is_updates_on_windows(rng):
 @pytest.mark.parametrize(
     ("layer", "target", "message"),
     [
-        (nl.LSTM(2, return_sequences=True), (5, 6, 2), "carries states from window to window"),
+        (nl.LSTM(2, return_sequences=True, name="cell"), (5, 6, 2), "carries states .* so 'cell' needs stateful=True"),
         (nl.LSTM(2, return_sequences=True, stateful=True, go_backwards=True), (5, 6, 2), "goes backwards"),
         (nl.LSTM(2, stateful=True), (5, 2), r"a target for each of the 6 timesteps, got y .* of shape \(5, 2\)"),
     ],
@@ -384,6 +394,11 @@ def test_half_precision_trains(data):
     [
         ({"y": np.zeros(44)}, "one number of samples, got input 'x': 45, y for 'out': 44"),
         ({"y": None}, "output 'out' has a loss and needs targets"),
+        ({"y": np.full(45, "a")}, "y for 'out' must be an array of real numbers, got dtype <U1"),
+        (
+            {"sample_weight": np.full(45, None)},
+            "sample_weight for 'out' must be an array of real numbers, got dtype object",
+        ),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"epochs": -1}, "epochs must be at least 0"),
         ({"verbose": 3}, "verbose must be one of"),
@@ -400,7 +415,7 @@ def test_mistakes(data, options, message):
     x = nl.Input((None, 3), name="x")
     model = nl.Model(x, nl.Dense(3, activation="softmax", name="out")(nl.LSTM(2)(x)))
     model.compile("sgd", "sparse_categorical_crossentropy")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         model.fit(**{"x": data[0], "y": data[1], "verbose": 0} | options)
 
 
@@ -418,6 +433,15 @@ def test_compile_finds_mistakes(arguments, message):
     model = nl.Sequential([nl.Input((None, 3)), nl.LSTM(2)])
     with pytest.raises(ValueError, match=message):
         model.compile(**{"loss": "mse"} | arguments)
+
+
+def test_something_must_be_made_small(data):
+    model = nl.Sequential([nl.Input((None, 3)), nl.LSTM(2)])
+    model.compile("adamw")
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="nothing to make small; give compile a loss"):
+        model.fit(*data, verbose=0)
+    assert all(map(np.array_equal, before, model.get_weights()))
 
 
 def test_compile_comes_first(data):

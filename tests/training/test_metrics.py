@@ -134,6 +134,7 @@ def test_callables_and_objects(rng):
     assert metric.name == "largest_error"
     assert metrics.get(metric) is metric
     assert metrics.get(metrics.AUC).name == "auc"
+    assert [metrics.get(name).name for name in ("AUC", "MeanSquaredError")] == ["AUC", "MeanSquaredError"]
     assert metrics.get(losses.Huber(2.0)).name == "huber_loss"
     assert metrics.get({"class_name": "Precision", "config": {"name": "p", "dtype": "float32"}}).name == "p"
 

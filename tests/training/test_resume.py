@@ -1,5 +1,7 @@
 """An interrupted run that is resumed ends as the run that was not, to the bit."""
 
+import functools
+import operator
 import os
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from numbalstm.callbacks import (
 )
 from numbalstm.models import checkpoints
 from numbalstm.models.checkpoints import CheckpointError
+from numbalstm.models.snapshot import passing_state
 
 RUN = Path(__file__).with_name("killed_run.py")
 
@@ -150,12 +153,16 @@ def test_stateful_models_go_on(rng, same_training, tmp_path, tbptt):
     same_training(models[0], models[2])
 
 
-def test_csv_is_that_of_the_uninterrupted_run(make, data, tmp_path):
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize(
+    "updates", [13, 11]
+)  # saved in the third epoch, and in the second, whose line is written again
+def test_csv_is_that_of_the_uninterrupted_run(make, data, tmp_path, append, updates):
     def logger(name):
-        return [CSVLogger(tmp_path / name)]
+        return [CSVLogger(tmp_path / name, append=append)]
 
     make().fit(*data, callbacks=logger("whole.csv"), **OPTIONS)
-    interrupted(make(), tmp_path / "a", 13, *data, callbacks=lambda: logger("b.csv"), save_freq=4, **OPTIONS)
+    interrupted(make(), tmp_path / "a", updates, *data, callbacks=lambda: logger("b.csv"), save_freq=4, **OPTIONS)
     assert len((tmp_path / "b.csv").read_text().splitlines()) == 3
     callbacks = [*logger("b.csv"), ModelCheckpoint(tmp_path / "a", save_freq=4)]
     make().fit(*data, callbacks=callbacks, resume=tmp_path / "a", **OPTIONS)
@@ -216,6 +223,8 @@ def test_an_own_callback_goes_on(make, data, tmp_path):
         ),
         ({"extra": True}, "has 3 random generators, and the checkpoint has 2"),
         ({"watched": False}, "had a callback EarlyStopping; give it again"),
+        ({"batch_size": 6}, "an epoch had 5 batches, and has 6 now"),
+        ({"shuffle": False}, "shuffle must be what it was"),
     ],
 )
 def test_what_does_not_fit(data, tmp_path, change, message):
@@ -227,12 +236,40 @@ def test_what_does_not_fit(data, tmp_path, change, message):
 
     model, callbacks = prepared()
     model.fit(*data, callbacks=callbacks, **OPTIONS)
-    model, callbacks = prepared(**change)
+    options = {name: value for name, value in change.items() if name in ("batch_size", "shuffle")}
+    model, callbacks = prepared(**{name: value for name, value in change.items() if name not in options})
     before = model.get_weights()
     with pytest.raises(CheckpointError, match=message):
-        model.fit(*data, callbacks=callbacks, resume=tmp_path / "a", **OPTIONS)
-    if "watched" not in change:
+        model.fit(*data, callbacks=callbacks, resume=tmp_path / "a", **OPTIONS | options)
+    if not options and "watched" not in change:
         assert all(map(np.array_equal, before, model.get_weights()))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model/random/0/uinteger", 10**30),
+        ("model/random/1", 3),
+        ("optimizer/state/iterations", -1),
+        ("optimizer/state/learning_rate", "x"),
+        ("optimizer/state/1|velocity", np.ones((2, 2))),
+        ("run", []),
+        ("run/epoch", None),
+    ],
+)
+def test_a_forged_description_changes_nothing(make, data, tmp_path, path, value):
+    make().fit(*data, callbacks=[ModelCheckpoint(tmp_path / "a")], **OPTIONS)
+    content = checkpoints.read(tmp_path / "a")
+    *keys, last = (int(key) if key.isdecimal() else key.replace("|", "/") for key in path.split("/"))
+    functools.reduce(operator.getitem, keys, content)[last] = value
+    checkpoints.write(tmp_path / "a", content)
+    model = make()
+    before, state = model.get_weights(), passing_state(model)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        model.fit(*data, callbacks=[ModelCheckpoint(tmp_path / "b")], resume=tmp_path / "a", **OPTIONS)
+    assert all(map(np.array_equal, before, model.get_weights()))
+    assert passing_state(model) == state
+    assert model.optimizer.state().keys() == make().optimizer.state().keys()
 
 
 def test_no_run_to_go_on_with(make, data, tmp_path):

@@ -1,12 +1,15 @@
 """Which kernels serve a problem: a pure function of sizes, options, mode and device."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from numbalstm.backends.cuda.problem import Problem
-from numbalstm.kernels.cuda.options import CLUSTER_SIZES, ROWS, WARPS, Options
+from numbalstm.backends.cuda.tile_sizes import tiles
+from numbalstm.kernels.cuda.options import CLUSTER_SIZES, ROWS, WARPS, ClusterShape, Options
 
 LARGEST = 1024  # units
 FORWARD_STEP = 128  # what the forward kernel's sizes are multiples of
+CLUSTER_WORDS = 4096  # of h in a float32 cluster's shared memory, twice: with all the rest below 48 KB
 
 
 def padded(units: int, multiple: int) -> int:
@@ -51,7 +54,7 @@ class Choice(NamedTuple):
     mode : str
         "fp64", or one of "fp32", "fp32-fast", "tf32" and "bf16".
     forward, backward : str
-        Kernels of the recurrence: "step", "grid" or "cluster" (forward only).
+        Kernels of the recurrence: "step", "grid", "tiles" or "cluster".
     product : str
         Mode of the input's product and of the gradients' products.
     reason : str
@@ -68,6 +71,7 @@ class Choice(NamedTuple):
         return f"{self.mode}: forward {self.forward}, backward {self.backward}, products {self.product}; {self.reason}"
 
 
+@lru_cache(maxsize=1024)
 def choose(options: Options, batch: int, units: int, mode: str, kernel: str, limits: Limits) -> Choice:
     """Return what serves a problem.
 
@@ -77,7 +81,7 @@ def choose(options: Options, batch: int, units: int, mode: str, kernel: str, lim
     batch, units : int
     mode : {"fp32", "fp32-fast", "tf32", "bf16"}
         For float32; float64 is always computed as such.
-    kernel : {"auto", "step", "grid", "cluster"}
+    kernel : {"auto", "step", "grid", "tiles", "cluster"}
         "auto": the fastest that fits. Another falls back to "step" where it does not fit.
     limits : Limits
     """
@@ -85,40 +89,69 @@ def choose(options: Options, batch: int, units: int, mode: str, kernel: str, lim
         return Choice("fp64", "step", "step", "fp64", "float64 has the step kernels only")
     product = "fp32" if mode == "fp32-fast" else mode
     no_grid = not_on_grid(options, batch, units, limits)
+    if options.by_rows or options.fresh:
+        reason = "layer normalisation and activations of whole rows have the step kernels only"
+        if not options.by_rows:
+            reason = "gradients of peepholes beside a zoneout of the cell state have the step kernels only"
+        return Choice(mode, "step", "step", product, reason)
     if kernel == "step":
         return Choice(mode, "step", "step", product, "asked for")
-    backward = "step" if no_grid else "grid"
+    no_tiles = not_on_tiles(options, batch, units, mode, limits)
     if kernel in ("auto", "cluster"):
         no_cluster = not_in_clusters(options, units, mode, limits)
         if no_cluster is None:
-            blocks = cluster_size(units, mode) // 32
-            return Choice(mode, "cluster", backward, product, f"{blocks} blocks a cluster hold the recurrent weights")
+            shape = cluster_shape(batch, units, mode, limits, options.factors)
+            reason = f"{shape.blocks} blocks a cluster hold the recurrent weights, for {shape.rows} rows"
+            return Choice(mode, "cluster", "cluster", product, reason)
         if kernel == "cluster":
             return Choice(mode, "step", "step", product, no_cluster)
-    if no_grid is not None:
-        return Choice(mode, "step", "step", product, no_grid)
-    blocks = blocks_for(units, WARPS)
-    return Choice(mode, "grid", "grid", product, f"{blocks} blocks hold the recurrent weights in registers")
+    if kernel != "tiles" and no_grid is None:
+        blocks = blocks_for(units, WARPS)
+        return Choice(mode, "grid", "grid", product, f"{blocks} blocks hold the recurrent weights in registers")
+    if kernel != "grid" and no_tiles is None:
+        found = tiles(batch, units, mode, limits.multiprocessors, limits.shared_bytes)
+        return Choice(mode, "tiles", "tiles", product, str(found))
+    return Choice(mode, "step", "step", product, str(no_grid if kernel == "grid" else no_tiles))
 
 
 def cluster_size(units: int, mode: str) -> int:
-    """Return the size of the cluster kernel for so many units; 0 where there is none."""
-    return next((size for size in CLUSTER_SIZES.get(mode, ()) if size >= units), 0)
+    """Return the size of the cluster kernels for so many units; 0 where there is none."""
+    return next((size for size in CLUSTER_SIZES[mode] if size >= units), 0)
+
+
+@lru_cache(maxsize=1024)
+def cluster_shape(batch: int, units: int, mode: str, limits: Limits, factors: int = 0) -> ClusterShape:
+    """Return the clusters for a problem that `not_in_clusters` has no objection to.
+
+    On tensor cores a cluster has 8 rows: what an instruction takes. In float32 it has as few as leave no
+    multiprocessor to two clusters, at most 8 and what shared memory holds (h once for each set of dropout factors), and
+    as many blocks as the units need, in a power of two.
+    """
+    size = cluster_size(units, mode)
+    if mode in ("tf32", "bf16"):
+        return ClusterShape(size, ROWS[-1], size // (4 * WARPS), 4 * WARPS)
+    block_units = size // 8
+    blocks = next(count for count in (2, 4, 8) if count * block_units >= units)
+    fitting = limits.multiprocessors // blocks
+    possible = [rows for rows in ROWS if rows * max(1, factors) * size <= CLUSTER_WORDS]
+    rows = next((rows for rows in possible if -(-batch // rows) <= fitting), possible[-1])
+    return ClusterShape(size, rows, blocks, block_units)
 
 
 def not_in_clusters(options: Options, units: int, mode: str, limits: Limits) -> str | None:
     """Why the cluster kernel does not serve a problem, or None."""
-    if mode not in CLUSTER_SIZES:
-        return f"the cluster kernel computes in {' and '.join(CLUSTER_SIZES)}, not in {mode}"
     size, major = cluster_size(units, mode), limits.capability[0]
     if not size:
         return f"{units} units are more than the {CLUSTER_SIZES[mode][-1]} of the cluster kernel in {mode}"
     if major < 9:
         return "clusters need compute capability 9.0"
-    if size // 32 > 8 and major > 10:
-        return f"the GPU has no clusters of {size // 32} blocks"
-    if options.projection or options.factors or any(options.zoneout):
-        return "the cluster kernel has no projection, no dropout of the recurrent state and no zoneout"
+    blocks = cluster_shape(1, units, mode, limits).blocks
+    if blocks > limits.multiprocessors or (blocks > 8 and major > 10):
+        return f"the GPU has no clusters of {blocks} blocks"
+    if options.projection:
+        return "the cluster kernel has no projection"
+    if options.factors > 1 and mode in ("tf32", "bf16"):
+        return f"in {mode} the cluster kernel has no dropout of the recurrent state that differs between the gates"
     return None
 
 
@@ -138,6 +171,18 @@ def not_on_grid(options: Options, batch: int, units: int, limits: Limits) -> str
     rows = rows_for(batch)
     if 8 * rows * padded(units, FORWARD_STEP) > limits.shared_bytes:
         return "h does not fit into a block's shared memory"
+    return None
+
+
+def not_on_tiles(options: Options, batch: int, units: int, mode: str, limits: Limits) -> str | None:
+    """Why the tile kernels do not serve a problem, or None."""
+    if options.projection:
+        return "the tile kernels have no projection"
+    if options.factors > 1:
+        return "the tile kernels have no dropout of the recurrent state with factors of its own for each gate"
+    sizes = (batch, units, mode, limits.multiprocessors, limits.shared_bytes)
+    if tiles(*sizes) is None or tiles(*sizes, backward=True) is None:
+        return f"no tiles of {units} units fit on {limits.multiprocessors} multiprocessors at once"
     return None
 
 

@@ -47,5 +47,6 @@ def explain_gpu(
         peephole=parameters.peephole_kernel is not None,
         projection=parameters.projection_kernel is not None,
         masked=masked,
+        epsilon=None if parameters.norm is None else parameters.norm.epsilon,
     )
     return choice.choose(options, batch, parameters.units, mode, kernel, limits or choice.H100)

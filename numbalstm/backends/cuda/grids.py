@@ -21,7 +21,7 @@ def recurrent(parameters: LSTMParameters, device: Any, size: int) -> Any:
         units = parameters.units
         host = np.zeros((size, 4, size), np.float32)
         host[:units, :, :units] = by_unit(parameters.recurrent_kernel)
-        found = parameters.packed[key] = device.upload(host)
+        found = parameters.packed[key] = device.keep(host)
     return found
 
 
@@ -55,22 +55,27 @@ def run_backward(
     device: Any, problem: Problem, weights: Weights, extras: Extras, states: States, z: Any, dy: Any, dh: Any, dc: Any
 ) -> Any:
     """Go back over all steps; dh and dc become the cotangents of the initial states. Returns dz (T, B, U, 4)."""
-    request, batch, units, width = problem.request, problem.batch, problem.units, problem.width
+    request, batch, units = problem.request, problem.batch, problem.units
     size, steps = padded(units, 32 * device.warps), problem.steps
     kernel = make_grid_backward(problem.options, size, rows_for(batch), device.warps)
     dz = device.empty((steps, batch, units, 4), "float32")
-    sequences = request.return_sequences
-    dy_row, dy_step = (steps * width, width) if sequences else (width, 0)
-    dy_first = steps if dy is None else 0 if sequences else steps - 1
     blocks = -(-units // device.warps)
     exchange, tag = device.exchange(2 * blocks * batch * size, steps)
     device.launch(
         kernel, blocks, recurrent(request.parameters, device, size).at(), z.at(), states.c_at(0),
-        device.nothing if dy is None else dy.at(), dy_row, dy_step, dy_first, extras.mask_at(0), extras.first,
+        *cotangents_of(device, problem, dy), extras.mask_at(0), extras.first,
         peepholes_of(device, weights), dh.at(), dc.at(), dz.at(), exchange, device.trouble.at(), batch, units,
         steps, tag,
     )  # fmt: skip
     return dz
+
+
+def cotangents_of(device: Any, problem: Problem, dy: Any) -> tuple[Any, int, int, int]:
+    """Return where the outputs' cotangents are: pointer, strides of rows and steps, first step that has one."""
+    steps, width = problem.steps, problem.width
+    if dy is None:
+        return device.nothing, 0, 0, steps
+    return (dy.at(), steps * width, width, 0) if problem.request.return_sequences else (dy.at(), width, 0, steps - 1)
 
 
 def peepholes_of(device: Any, weights: Weights) -> Any:

@@ -4,7 +4,7 @@ from numbalstm import checks
 from numbalstm.parameters import LSTMParameters
 
 MODES = ("fp32", "fp32-fast", "tf32", "bf16")
-KERNELS = ("auto", "step", "grid", "cluster")
+KERNELS = ("auto", "step", "grid", "tiles", "cluster")
 
 _mode, _kernel = "fp32", "auto"
 
@@ -18,9 +18,9 @@ def set_gpu(mode: str = "fp32", kernel: str = "auto") -> None:
         ``"fp32"``: float32 throughout. ``"fp32-fast"``: sigmoid and tanh from the short instructions, 4e-7 absolute.
         ``"tf32"``, ``"bf16"``: tensor cores, whose factors are rounded to 10 or 7 bits after the point; sums, c and
         outputs stay float32.
-    kernel : {"auto", "step", "grid", "cluster"}, default "auto"
-        The recurrence: the fastest kernel that serves a call; one launch a step; or the whole grid, or clusters of
-        blocks, in one launch, with steps where that does not fit.
+    kernel : {"auto", "step", "grid", "tiles", "cluster"}, default "auto"
+        The recurrence: the fastest kernel that serves a call; one launch a step; or the whole grid, tiles on it, or
+        clusters of blocks, in one launch, with steps where that does not fit.
 
     Raises
     ------

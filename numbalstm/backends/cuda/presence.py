@@ -54,7 +54,12 @@ def _device_problem() -> str | None:
     _, count = driver.cuDeviceGetCount()
     if count == 0:
         return "the driver sees no GPU. See nvidia-smi and CUDA_VISIBLE_DEVICES."
-    found = capability(0)
+    return age_problem(0)
+
+
+def age_problem(number: int) -> str | None:
+    """Why a GPU is too old, or None."""
+    found = capability(number)
     if found < LEAST_CAPABILITY:
         least = ".".join(map(str, LEAST_CAPABILITY))
         return f"the GPU has compute capability {found[0]}.{found[1]} and the kernels need {least}."

@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numbalstm.activations import Activation, Parametric
+from numbalstm.backends.cuda.arrays import DeviceArray
 from numbalstm.backends.interface import Request, activations_of
 from numbalstm.kernels.cuda.options import Options
 
@@ -22,13 +24,15 @@ class Problem(NamedTuple):
     lengths : int array (B,) or None
         Of the sequences of a list.
     mask : uint8 array (T, B) or None
-        In processing order.
+        In processing order; a mask that lies on a device as the request has it, (B, T), until `passes` orders it.
     first : int32 array (B,) or None
         With a mask: the first step that counts, T where none does.
     zones : tuple of (array (T or 1, B, .) or None)
         Zoneout factors of c and h in processing order; one step of them stands for all.
     options : Options
         Of the step kernels.
+    whole : int
+        Steps of the problem that this one is a part of.
     """
 
     request: Request
@@ -44,24 +48,20 @@ class Problem(NamedTuple):
     first: np.ndarray | None
     zones: tuple[np.ndarray | None, np.ndarray | None]
     options: Options
+    whole: int
 
 
 def unsupported(request: Request) -> str | None:
-    """Why no kernel serves a request, or None."""
+    """Why no kernel serves a request, forward or backward, or None."""
     for activation in activations_of(request):
-        if activation.code is None:
-            return f"the activation {activation.name!r}"
-    if request.parameters.norm is not None:
-        return "layer normalisation"
+        if activation.is_custom:
+            return f"the activation {activation.name!r}, a Python function: kernels know activations by their names"
     return None
 
 
-def unsupported_record(request: Request) -> str | None:
-    """Why no kernel serves a request with its backward pass, or None."""
-    zone_c, _ = request.variant.zoneout or (None, None)
-    if zone_c is not None and request.parameters.peephole_kernel is not None:
-        return "gradients of peepholes beside a zoneout of the cell state"
-    return unsupported(request)
+def _named(activation: Activation) -> Any:
+    """Return an activation as `numbalstm.kernels.cuda.activations` finds it."""
+    return (activation.name, *activation.kernel_form[1:]) if isinstance(activation, Parametric) else activation.name
 
 
 def settle(request: Request, record: bool) -> Problem:
@@ -75,7 +75,7 @@ def settle(request: Request, record: bool) -> Problem:
         mask = None if (lengths == steps).all() else np.arange(steps) < lengths[:, None]
     batch, steps, features = x.shape
     first = None
-    if mask is not None:
+    if mask is not None and not isinstance(mask, DeviceArray):
         mask = np.ascontiguousarray(mask.T[::-1] if reverse else mask.T).view(np.uint8)
         first = np.where(mask.any(axis=0), mask.argmax(axis=0), steps).astype(np.int32)
     zones = tuple(
@@ -85,7 +85,7 @@ def settle(request: Request, record: bool) -> Problem:
     _, m_h = request.dropout_masks or (None, None)
     options = Options(
         parameters.dtype.name,
-        tuple(activation.name for activation in activations_of(request)),
+        tuple(_named(activation) for activation in activations_of(request)),
         peephole=parameters.peephole_kernel is not None,
         projection=parameters.projection_kernel is not None,
         coupled=variant.coupled,
@@ -97,9 +97,10 @@ def settle(request: Request, record: bool) -> Problem:
         zero_output=request.zero_output_for_mask and lengths is None,
         zoneout=tuple(zone is not None for zone in zones),
         record=record,
+        epsilon=None if parameters.norm is None else float(parameters.norm.epsilon),
     )
     sizes = (batch, steps, features, parameters.units, parameters.output_size)
-    return Problem(request, *sizes, x, reverse, lengths, mask, first, zones, options)
+    return Problem(request, *sizes, x, reverse, lengths, mask, first, zones, options, steps)
 
 
 def _padded(sequences: list[np.ndarray], steps: int, width: int, backwards: bool) -> np.ndarray:

@@ -1,17 +1,41 @@
-"""A pass on a device: the input's products, the recurrence, and the gradients around its backward pass."""
+"""A pass on a device: the input's products, the recurrence, and its way back."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbalstm.backends.cuda import clusters, grids, products, steps
+from numbalstm.backends.cuda import clusters, gradients, grids, products, rows, steps, tiles
 from numbalstm.backends.cuda.arrays import DeviceArray
 from numbalstm.backends.cuda.choice import Choice
 from numbalstm.backends.cuda.problem import Problem
-from numbalstm.backends.cuda.weights import Weights, by_gate, on_device
+from numbalstm.backends.cuda.weights import Weights, on_device
 from numbalstm.backends.interface import Gradients, Request
 
 CHUNK = 24 << 20  # bytes of input products made before the recurrence reads them: they stay in the L2 cache
+
+
+class Source(NamedTuple):
+    """The input on a device in processing order: pointer to an element by its step, and strides of b, t, f."""
+
+    x: Any
+    begin: int
+    strides: tuple[int, int, int]
+
+    def at(self, t: int) -> tuple:
+        """Return pointer and strides from a step on."""
+        return (self.x.at(self.begin + t * self.strides[1]), *self.strides)
+
+
+def source_of(device: Any, problem: Problem) -> Source:
+    """Return the input of a problem on a device."""
+    x = problem.x if isinstance(problem.x, DeviceArray) else device.upload(problem.x)
+    return Source(x, *products.strides_in_order(problem, x.strides))
+
+
+def initial_of(device: Any, problem: Problem) -> tuple[Any, Any] | None:
+    """Return the initial states of a problem on a device; None: zeros."""
+    given = problem.request.initial_state
+    return None if given is None else (device.upload(given[0]), device.upload(given[1]))
 
 
 class Pass(NamedTuple):
@@ -24,6 +48,8 @@ class Pass(NamedTuple):
     x : (T, B, F) in processing order, zeros under the mask; None when nothing was recorded
     z : (T, B, U, 4)
         The gates' sums; None when nothing was recorded.
+    standard, scales : (T, B, U, 4) and (T, B)
+        With layer normalisation: LN of the input's products, and what their deviations were multiplied with.
     extras : steps.Extras
     weights : Weights
     choice : Choice
@@ -33,66 +59,88 @@ class Pass(NamedTuple):
     states: steps.States
     x: Any
     z: Any
+    standard: Any
+    scales: Any
     extras: steps.Extras
     weights: Weights
     choice: Choice
 
 
-def run(device: Any, problem: Problem, choice: Choice) -> Pass:
-    """Run a forward pass with the kernels chosen."""
-    element, request = problem.options.element, problem.request
-    weights, extras = on_device(request.parameters, device), steps.Extras(device, problem)
-    x = problem.x if isinstance(problem.x, DeviceArray) else device.upload(problem.x)
-    initial = None if request.initial_state is None else tuple(device.upload(state) for state in request.initial_state)
+def run(device: Any, problem: Problem, choice: Choice, source: Source, initial: Any, first: int = 0) -> Pass:
+    """Run a forward pass with the kernels chosen; step 0 of the problem is step `first` of the source."""
+    options, batch, features, units = problem.options, problem.batch, problem.features, problem.units
+    element = options.element
+    weights, extras = on_device(problem.request.parameters, device), steps.Extras(device, problem)
     states = steps.States(device, problem, initial)
-    batch, features, units = problem.batch, problem.features, problem.units
-    shape = (batch, problem.steps, problem.width) if request.return_sequences else (batch, problem.width)
+    shape = (batch, problem.steps, problem.width) if problem.request.return_sequences else (batch, problem.width)
     y = device.empty(shape, element)
     row_bytes = batch * 4 * units * np.dtype(element).itemsize
-    chunk = problem.steps if problem.options.record else min(problem.steps, max(1, CHUNK // row_bytes))
+    chunk = problem.steps if options.record else min(problem.steps, max(1, CHUNK // row_bytes))
     packed = device.empty((chunk, batch, features), element)
     xw = device.empty((chunk, batch, units, 4), element)
-    begin, strides = products.strides_in_order(problem, x.strides)
+    standard = scales = None
+    if options.record and options.epsilon is not None:
+        standard, scales = device.empty(xw.shape, element), device.empty((chunk, batch), element)
     for start in range(0, problem.steps, chunk):
         count = min(chunk, problem.steps - start)
-        source = (x.at(begin + start * strides[1]), *strides)
-        _input_products(device, problem, weights, extras, source, packed, xw, start, count, choice.product)
+        mask = None if extras.mask is None else extras.mask_at(start)
+        where, shape = source.at(first + start), (count, batch, features)
+        products.gather(device, element, where, packed.at(), shape, extras.shared_factors, mask)
+        _input_products(device, problem, weights, extras, packed, xw, count, choice.product)
+        if options.epsilon is not None:
+            rows.normalise(device, problem, weights, xw, count * batch, standard, scales)
         where = (device, problem, weights, extras, states, xw, y, start, start + count)
         if choice.forward == "grid":
             grids.run(*where, fast=choice.mode == "fp32-fast")
+        elif choice.forward == "tiles":
+            tiles.run(*where, mode=choice.mode)
         elif choice.forward == "cluster":
             clusters.run(*where, mode=choice.mode)
         else:
-            steps.run(*where)
-    recorded = (packed, xw) if problem.options.record else (None, None)
-    return Pass(y, states, *recorded, extras, weights, choice)
+            device.replay(steps.run, *where)
+    recorded = (packed, xw) if options.record else (None, None)
+    return Pass(y, states, *recorded, standard, scales, extras, weights, choice)
 
 
 def _input_products(
-    device: Any, problem: Problem, weights: Weights, extras: steps.Extras, source: tuple, packed: Any, xw: Any,
-    start: int, count: int, mode: str,
-) -> None:  # fmt: skip
-    """Fill xw (count, B, U, 4) with the products of the input and the bias."""
-    element, features, units = problem.options.element, problem.features, problem.units
-    rows, m_x = count * problem.batch, extras.m_x
-    shape = (count, problem.batch, features)
-    mask = None if extras.mask is None else extras.mask_at(start)
-    per_gate = m_x is not None and len(m_x.shape) == 3
-    factors = None if m_x is None or per_gate else m_x.at()
-    products.gather(device, element, source, packed.at(), shape, factors, mask)
-    if not per_gate:
-        a, b = (packed.at(), features, 1), (weights.kernel.at(), features, 1)
-        c = (xw.at(), 4 * units, 1)
-        products.product(device, element, a, b, c, (rows, 4 * units, features), weights.bias.at(), mode=mode)
+    device: Any, problem: Problem, weights: Weights, extras: steps.Extras, packed: Any, xw: Any, count: int, mode: str
+) -> None:
+    """Fill xw (count, B, U, 4) with the products of the input and, where they are not normalised, the bias."""
+    element, batch, features, units = problem.options.element, problem.batch, problem.features, problem.units
+    m_x, normed = extras.m_x, problem.options.epsilon is not None
+    like = problem.whole * batch  # the choice of a kernel must not depend on how many steps come at once
+    if not extras.per_gate:
+        a, b, c = (packed.at(), features, 1), (weights.kernel.at(), features, 1), (xw.at(), 4 * units, 1)
+        sizes, bias = (count * batch, 4 * units, features), None if normed else weights.bias.at()
+        products.product(device, element, a, b, c, sizes, bias, mode=mode, like=(like, *sizes[1:]))
         return
+    shape, contiguous = (count, batch, features), (features, batch * features, 1)
     scaled = device.empty(shape, element)
-    contiguous = (features, problem.batch * features, 1)
     for gate in range(4):
-        factors = m_x.at(gate * problem.batch * features)
+        factors = m_x.at(gate * batch * features)
         products.gather(device, element, (packed.at(), *contiguous), scaled.at(), shape, factors, None)
         a, b = (scaled.at(), features, 1), (weights.kernel.at(gate * features), 4 * features, 1)
-        c, bias = (xw.at(gate), 4 * units, 4), weights.gate_bias.at(gate * units)
-        products.product(device, element, a, b, c, (rows, units, features), bias)
+        c, bias = (xw.at(gate), 4 * units, 4), None if normed else weights.gate_bias.at(gate * units)
+        products.product(device, element, a, b, c, (count * batch, units, features), bias)
+
+
+def run_backward(device: Any, problem: Problem, made: Pass, dy: Any, dh: Any, dc: Any) -> gradients.Trail:
+    """Go back over a pass; dh and dc become the cotangents of the initial states."""
+    where = (device, problem, made.weights, made.extras, made.states, made.z, dy, dh, dc)
+    name, mode = made.choice.backward, made.choice.mode
+    if name == "step":
+        adjoint = device.replay(steps.run_backward, *where)
+    else:
+        options = {} if name == "grid" else {"mode": mode}
+        dz = {"grid": grids, "tiles": tiles, "cluster": clusters}[name].run_backward(*where, **options)
+        adjoint = steps.Adjoint(dz, dz)
+    inputs = adjoint.dz
+    if made.standard is not None:
+        inputs = rows.normalise_backward(device, problem, made.weights, adjoint.dz, made.standard, made.scales)
+    states = made.states
+    c = states.c if problem.options.peephole else None
+    normed = (None, None) if made.standard is None else (made.standard, states.products)
+    return gradients.Trail(made.x, states.h, c, states.fresh, states.cell, *normed, inputs, *adjoint)
 
 
 class CudaTape:
@@ -105,27 +153,43 @@ class CudaTape:
     @property
     def nbytes(self) -> int:
         """Memory that the tape keeps on the device beside inputs and weights."""
-        made, states = self._made, self._made.states
-        return sum(a.nbytes for a in (made.x, made.z, states.h, states.c, states.cell, states.values) if a is not None)
+        made = self._made
+        arrays = (made.x, made.z, made.standard, made.scales)
+        return made.states.nbytes + sum(array.nbytes for array in arrays if array is not None)
 
-    def pullback(self, d_outputs: Any, d_h: np.ndarray | None, d_c: np.ndarray | None) -> Gradients:
+    @property
+    def every(self) -> int | None:
+        """How many steps lie between those whose states are kept; None: everything is."""
+        return None
+
+    @property
+    def held(self) -> list[Any]:
+        """Arrays that the way back reads."""
+        return [self._made.y, self._made.x, self._made.z]
+
+    def seen_from(self, device: Any) -> "CudaTape":
+        """Return the tape with its way back on another stream of the GPU."""
+        return CudaTape(device, self._problem, self._made)
+
+    def pullback(self, d_outputs: Any, d_h: Any, d_c: Any) -> Gradients:
         """Return the gradients for cotangents of outputs and final states; None is zero."""
-        device, problem, made = self._device, self._problem, self._made
+        device, problem = self._device, self._problem
         element, sizes = problem.options.element, (problem.batch, problem.width)
         dh = device.zeros(sizes, element) if d_h is None else device.upload_copy(d_h)
         shape = (problem.batch, problem.units)
         dc = device.zeros(shape, element) if d_c is None else device.upload_copy(d_c)
         dy = None if d_outputs is None else device.upload(self._padded(d_outputs))
-        where = (device, problem, made.weights, made.extras, made.states, made.z, dy, dh, dc)
-        if made.choice.backward == "grid":
-            dz, d_projected = grids.run_backward(*where), None
-        else:
-            dz, d_projected = steps.run_backward(*where)
-        dx, weights = self._input_gradient(dz), self._weights(dz, d_projected)
+        trail, made = self._back(dy, dh, dc)
+        dx = gradients.of_input(device, problem, made.weights, made.extras, made.choice, trail)
+        weights = gradients.of_weights(device, problem, made.extras, made.choice, trail)
         device.check()
         if isinstance(problem.x, DeviceArray):
             return Gradients(dx, dh, dc, weights)
         return Gradients(self._split(dx), device.download(dh), device.download(dc), weights)
+
+    def _back(self, dy: Any, dh: Any, dc: Any) -> tuple[gradients.Trail, Pass]:
+        """Return what the gradients are summed from, and a pass with the weights, factors and kernels of this one."""
+        return run_backward(self._device, self._problem, self._made, dy, dh, dc), self._made
 
     def _padded(self, d_outputs: Any) -> Any:
         if not isinstance(d_outputs, list):
@@ -143,72 +207,3 @@ class CudaTape:
             return dx
         step = -1 if self.request.go_backwards else 1
         return [row[:length][::step].copy() for row, length in zip(dx, lengths, strict=True)]
-
-    def _input_gradient(self, dz: Any) -> Any:
-        device, problem, weights, m_x = self._device, self._problem, self._made.weights, self._made.extras.m_x
-        element, batch, features, units = problem.options.element, problem.batch, problem.features, problem.units
-        shape, rows = (problem.steps, batch, features), problem.steps * batch
-        packed = device.empty(shape, element)
-        dx = device.empty((batch, problem.steps, features), element)
-        begin, strides = products.strides_in_order(problem, (problem.steps * features, features, 1))
-        target = (dx.at(begin), *strides)
-        c = (packed.at(), features, 1)
-        if m_x is None or len(m_x.shape) == 2:
-            a, b = (dz.at(), 4 * units, 1), (weights.kernel.at(), 1, features)
-            products.product(device, element, a, b, c, (rows, features, 4 * units), mode=self._made.choice.product)
-            factors = None if m_x is None else m_x.at()
-            products.scatter(device, element, packed.at(), target, shape, factors, False)
-            return dx
-        for gate in range(4):
-            a, b = (dz.at(gate), 4 * units, 4), (weights.kernel.at(gate * features), 1, 4 * features)
-            products.product(device, element, a, b, c, (rows, features, units))
-            factors = m_x.at(gate * batch * features)
-            products.scatter(device, element, packed.at(), target, shape, factors, gate > 0)
-        return dx
-
-    def _weights(self, dz: Any, d_projected: Any) -> dict[str, np.ndarray]:
-        device, problem, made, request = self._device, self._problem, self._made, self.request
-        element, units, width = problem.options.element, problem.units, problem.width
-        rows, parameters, states = problem.steps * problem.batch, request.parameters, made.states
-        m_x, m_h = made.extras.m_x, made.extras.m_h
-        x_factors = m_x if m_x is not None and len(m_x.shape) == 3 else None  # else they are in made.x
-        found = {
-            "kernel": self._kernel_gradient(dz, made.x, problem.features, x_factors),
-            "recurrent_kernel": self._kernel_gradient(dz, states.h, width, m_h),
-        }
-        if parameters.bias is not None:
-            sums = device.download(products.column_sums(device, element, dz.at(), rows, 4 * units))
-            found["bias"] = by_gate(sums.reshape(units, 4, 1)).reshape(-1)
-        if parameters.peephole_kernel is not None:
-            before = products.column_sums(device, element, dz.at(), rows, 4 * units, states.c_at(0))
-            after = products.column_sums(device, element, dz.at(), rows, 4 * units, states.c_at(1))
-            before, after = (device.download(sums).reshape(units, 4) for sums in (before, after))
-            found["peephole_kernel"] = np.stack([before[:, 0], before[:, 1], after[:, 3]])
-        if parameters.projection_kernel is not None:
-            gradient = device.empty((units, width), element)
-            a, b = (states.cell.at(), 1, units), (d_projected.at(), 1, width)
-            products.product(device, element, a, b, (gradient.at(), width, 1), (units, width, rows))
-            found["projection_kernel"] = device.download(gradient)
-        return found
-
-    def _kernel_gradient(self, dz: Any, left: Any, width: int, factors: Any) -> np.ndarray:
-        """Return the sum over all steps of left (T, B, width), times its factors, with dz, as (width, 4 U)."""
-        device, problem = self._device, self._problem
-        element, units, batch = problem.options.element, problem.units, problem.batch
-        rows = problem.steps * batch
-        gradient = device.empty((units, 4, width), element)
-        if factors is None:
-            a, b = (dz.at(), 1, 4 * units), (left.at(), 1, width)
-            sizes, mode = (4 * units, width, rows), self._made.choice.product
-            products.product(device, element, a, b, (gradient.at(), width, 1), sizes, mode=mode)
-            return by_gate(device.download(gradient))
-        shape, strides = (problem.steps, batch, width), (width, batch * width, 1)
-        scaled = device.empty(shape, element)
-        per_gate = len(factors.shape) == 3
-        for gate in range(4):
-            if per_gate or gate == 0:
-                factor = factors.at(gate * batch * width)
-                products.gather(device, element, (left.at(), *strides), scaled.at(), shape, factor, None)
-            a, b = (dz.at(gate), 4, 4 * units), (scaled.at(), 1, width)
-            products.product(device, element, a, b, (gradient.at(gate * width), 4 * width, 1), (units, width, rows))
-        return by_gate(device.download(gradient))

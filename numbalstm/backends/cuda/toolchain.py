@@ -88,6 +88,22 @@ def device_of(capability: Capability) -> Iterator[None]:
         dispatcher.get_current_device = real
 
 
+def compiler_file() -> str:
+    """Return where the compiler was imported from."""
+    from numba import cuda
+
+    return str(cuda.__file__)
+
+
+def refuse_built_in_copy() -> None:
+    """Raise RuntimeError when ``numba.cuda`` is the copy inside Numba."""
+    if "numba_cuda" not in compiler_file():
+        raise RuntimeError(
+            f"Numba's own copy of numba.cuda is in use ({compiler_file()}), which is deprecated: install numba-cuda "
+            "with pip into the packages of this Python, where it takes its place."
+        )
+
+
 def compiled(kernel: Kernel, capability: Capability) -> Cubin:
     """Compile and link a kernel. Needs neither a GPU nor a driver.
 
@@ -99,6 +115,7 @@ def compiled(kernel: Kernel, capability: Capability) -> Cubin:
     from cuda.core import Linker, LinkerOptions, ObjectCode
     from numba import cuda, types
 
+    refuse_built_in_copy()
     known = letters(kernel.constants[0])
     signature = types.void(*(known[letter] for letter in kernel.arguments))
     with old_numpy_names(), device_of(capability):
@@ -148,14 +165,30 @@ def path_of(kernel: Kernel, capability: Capability) -> Path | None:
     return None if folder is None else folder / f"cuda-{kernel.name}-{digest}.cubin"
 
 
+_counts = {"compiled": 0, "loaded": 0}
+
+
+def counts() -> tuple[int, int]:
+    """How many kernels this process compiled, and how many it read from the disk."""
+    return _counts["compiled"], _counts["loaded"]
+
+
 def built(kernel: Kernel, capability: Capability) -> Cubin:
     """Return a kernel's machine code: from the disk, or compiled and then kept there."""
     path = path_of(kernel, capability)
     found = None if path is None else _read(path)
     if found is None:
-        found = compiled(kernel, capability)
-        if path is not None:
-            _write(path, found)
+        return rebuilt(kernel, capability)
+    _counts["loaded"] += 1
+    return found
+
+
+def rebuilt(kernel: Kernel, capability: Capability) -> Cubin:
+    """Compile a kernel whatever is on the disk, and keep its machine code there."""
+    path, found = path_of(kernel, capability), compiled(kernel, capability)
+    _counts["compiled"] += 1
+    if path is not None:
+        _write(path, found)
     return found
 
 
@@ -167,7 +200,7 @@ def _read(path: Path) -> Cubin | None:
         line, _, code = path.read_bytes().partition(b"\n")
         facts = json.loads(line)
         whole = facts.pop("sha256") == hashlib.sha256(code).hexdigest()
-        return Cubin(code, **facts) if whole else None
+        return Cubin(code, **facts) if whole and facts.pop("file") == path.name else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -176,7 +209,7 @@ def _write(path: Path, cubin: Cubin) -> None:
     """Keep machine code; a folder that cannot be written to costs the next process time, no more."""
     facts = cubin._asdict()
     code = facts.pop("code")
-    facts["sha256"] = hashlib.sha256(code).hexdigest()
+    facts |= {"sha256": hashlib.sha256(code).hexdigest(), "file": path.name}
     with contextlib.suppress(OSError):
         compilation.prepare(path.parent)
         if compilation.refusal(path.parent) is None:

@@ -4,7 +4,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbalstm.parameters import GATES, LSTMParameters
+from numbalstm.parameters import GATES, LSTMParameters, Norm
+
+
+class NormWeights(NamedTuple):
+    """Layer normalisation: kernel_gamma and recurrent_gamma (U, 4), cell_gamma and cell_beta (U,); the rest is bias."""
+
+    kernel_gamma: Any
+    recurrent_gamma: Any
+    cell_gamma: Any
+    cell_beta: Any
 
 
 class Weights(NamedTuple):
@@ -15,11 +24,12 @@ class Weights(NamedTuple):
     kernel : (U, 4, F)
     recurrent : (U, 4, P)
     bias : (U, 4)
-        Zeros without a bias.
+        Zeros without a bias; with layer normalisation the betas of both products are in it.
     gate_bias : (4, U)
         The same, gate after gate.
     peepholes : (3, U) or None
     projection : (U, P) or None
+    norm : NormWeights or None
     """
 
     kernel: Any
@@ -28,6 +38,7 @@ class Weights(NamedTuple):
     gate_bias: Any
     peepholes: Any
     projection: Any
+    norm: NormWeights | None
 
 
 def on_device(parameters: LSTMParameters, device: Any) -> Weights:
@@ -35,22 +46,35 @@ def on_device(parameters: LSTMParameters, device: Any) -> Weights:
     key = ("cuda", device.number)
     found = parameters.packed.get(key)
     if found is None:
-        bias = parameters.bias
+        bias, norm = parameters.bias, parameters.norm
         if bias is None:
             bias = np.zeros(len(GATES) * parameters.units, parameters.dtype)
+        if norm is not None:
+            bias = bias + norm.kernel_beta + norm.recurrent_beta
         found = parameters.packed[key] = Weights(
-            device.upload(by_unit(parameters.kernel)),
-            device.upload(by_unit(parameters.recurrent_kernel)),
-            device.upload(by_unit(bias[None])[..., 0]),
-            device.upload(bias),
+            device.keep(by_unit(parameters.kernel)),
+            device.keep(by_unit(parameters.recurrent_kernel)),
+            device.keep(_gates_of_units(bias)),
+            device.keep(bias),
             _uploaded(parameters.peephole_kernel, device),
             _uploaded(parameters.projection_kernel, device),
+            None if norm is None else _norm_on_device(norm, device),
         )
     return found
 
 
+def _norm_on_device(norm: Norm, device: Any) -> NormWeights:
+    gammas = (_gates_of_units(gamma) for gamma in (norm.kernel_gamma, norm.recurrent_gamma))
+    return NormWeights(*map(device.keep, (*gammas, norm.cell_gamma, norm.cell_beta)))
+
+
 def _uploaded(array: np.ndarray | None, device: Any) -> Any:
-    return None if array is None else device.upload(array)
+    return None if array is None else device.keep(array)
+
+
+def _gates_of_units(vector: np.ndarray) -> np.ndarray:
+    """Return (4 U,), gate after gate, as (U, 4)."""
+    return by_unit(vector[None])[..., 0]
 
 
 def by_unit(matrix: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from numbalstm.compat.r.keras3 import (
     keras_model,
     layer_bidirectional,
     layer_dense,
-    layer_embedding,
     layer_time_distributed,
 )
 from numbalstm.layers import Input
@@ -166,6 +165,33 @@ def layer_rnn(
         Any other argument of `numbalstm.RNN`.
     """
     return made("layer_rnn", keras2.RNN, locals())
+
+
+def layer_embedding(
+    object: Any = None,
+    input_dim: int = REQUIRED,
+    output_dim: int = REQUIRED,
+    embeddings_initializer: Any = "uniform",
+    embeddings_regularizer: Any = None,
+    activity_regularizer: Any = None,
+    embeddings_constraint: Any = None,
+    mask_zero: bool = False,
+    input_length: int | None = None,
+    **layer_options: Any,
+) -> Any:
+    """Make a layer that looks up a vector for every integer, and compose it with `object`.
+
+    Parameters
+    ----------
+    object : None, Sequential, array or symbolic tensor
+        See `numbalstm.compat.r.keras3`.
+    input_dim, output_dim, embeddings_initializer, embeddings_regularizer, activity_regularizer, \
+embeddings_constraint, mask_zero, input_length
+        As in `numbalstm.Embedding`.
+    **layer_options
+        Any other argument of `numbalstm.Embedding`.
+    """
+    return made("layer_embedding", layers.Embedding, locals())
 
 
 def layer_input(

@@ -86,7 +86,7 @@ def _adjoints_of_row(tile, job, row, time, z, c, new_c, y, dh, dc, dz, dp):
 
 
 @linked
-def _through_projection(tile, job, step, rows):
+def through_projection(tile, job, step, rows):
     """B1 with a projection: dr of one timestep from dh and dy, and dm from dr."""
     width = lane_count(tile) * item_size(tile)
     first, place, after = taped(job, step), place_of(job, step), states_before(job, step + 1)
@@ -119,7 +119,7 @@ def _adjoints(tile, job, step, rows):
     c, new_c = job.c + states_before(job, step) * state, job.c + states_before(job, step + 1) * state
     dh, dh_row = job.dh, job.dh_row
     if projects(tile, job):
-        _through_projection(tile, job, step, rows)
+        through_projection(tile, job, step, rows)
         dh, dh_row = job.dm, job.dm_row
     for row in range(rows):
         time = load_integer(job.times + 8 * (first + row))
@@ -226,7 +226,7 @@ def _to_inputs(tile, job, dz, rows, sums):
 
 
 @linked
-def _input_adjoints(tile, job):
+def input_adjoints(tile, job):
     """B4."""
     item = item_size(tile)
     sums = job.sums + GROUP * input_row(tile, job)  # behind those of one gate
@@ -284,7 +284,7 @@ def _pack_left(tile, job, left, source, factors, columns):
 
 
 @linked
-def _pack_rows(tile, job, step, rows):
+def pack_rows(tile, job, step, rows):
     """x and h' of one timestep, and what a projection was multiplied with, as B5 reads them."""
     item, height = item_size(tile), block_rows(tile)
     x_blocks = blocks_of(tile, job.features) * job.left_block
@@ -311,8 +311,8 @@ def _adjoints_of_job(tile, job):
         rows = active_rows(job, step)
         _adjoints(tile, job, step, rows)
         to_states(tile, job, job.dz + place_of(job, step) * 4 * job.tiles * lane_count(tile) * item_size(tile), rows)
-        _pack_rows(tile, job, step, rows)
-    _input_adjoints(tile, job)
+        pack_rows(tile, job, step, rows)
+    input_adjoints(tile, job)
     restore_mode(mode)
 
 

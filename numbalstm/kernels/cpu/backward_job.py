@@ -9,6 +9,7 @@ from numbalstm.kernels.memory import item_size, load_integer, record_at
 
 FIELDS = (
     "features units outputs tiles "
+    "norm "  # 0, or address of a record of kernels.cpu.norm_job
     "worker first_row rows "  # of the batch in the order of the tape, how many of this worker
     "first_tile last_tile "  # whose weight gradients this worker adds up
     "first_step last_step all_rows "  # the chunk, and how many rows of all workers it has

@@ -74,7 +74,7 @@ def copy(tile, target, source, count, step):
 
 
 @linked
-def _active(job, step, rows):
+def active(job, step, rows):
     """How many rows still have a timestep: the rows come longest first."""
     while rows > 0 and load_integer(job.lengths + 8 * (rows - 1)) <= step:
         rows -= 1
@@ -111,11 +111,11 @@ def _next_time(tile, job, row, step, times):
 
 
 @linked
-def _pack_inputs(tile, job, x, times, first, count, rows):
+def pack_inputs(tile, job, x, times, first, count, rows):
     """The real timesteps of a chunk, one behind the other, step by step; returns how many there are."""
     packed = 0
     for step in range(first, first + count):
-        rows = _active(job, step, rows)
+        rows = active(job, step, rows)
         for row in range(rows):
             time = next_time(tile, job, row, step, times + 8 * packed)
             source = x + load_integer(job.x_rows + 8 * row) + time * job.x_step
@@ -228,7 +228,7 @@ def project_outputs(tile, job, times, rows, at, y):
 
 
 @linked
-def _turn(job, step, done, together):
+def turn(job, step, done, together):
     """The tile whose turn it is: every other step goes backwards, as the weights used last are still in the cache."""
     count = job.last_tile - job.first_tile
     return job.first_tile + (done if step % 2 == 0 else count - done - together)
@@ -239,7 +239,7 @@ def _whole_step(tile, job, step, z, times, rows, states, y):
     """F1 to F3 of one timestep, a tile and a group of rows at a time: its sums never leave the first-level cache."""
     row_bytes = 4 * lane_count(tile) * item_size(tile)
     for done in range(job.last_tile - job.first_tile):
-        n = _turn(job, step, done, 1)
+        n = turn(job, step, done, 1)
         for first in range(0, rows, GROUP):
             height = min(GROUP, rows - first)
             at = z if job.z_tile == 0 else z + (n - job.first_tile) * job.z_tile + first * row_bytes
@@ -255,7 +255,7 @@ def _step_of_chunk(tile, job, step, z, times, rows, states, y):
     done = 0
     while done < count:
         together = 2 if rows == 1 and pairs_tiles(tile) and done + 1 < count else 1
-        n = _turn(job, step, done, together)
+        n = turn(job, step, done, together)
         at = z + (n - job.first_tile) * job.z_tile
         if together == 2:
             recur_pair(tile, job, n, states.h, at, job.z_tile)
@@ -299,7 +299,7 @@ def _one_step(tile, job, step, z, times, rows, states, y):
 
 
 @linked
-def _fill_masked(tile, job, y):
+def fill_masked(tile, job, y):
     """Outputs of the masked steps: the latest output before them where one is to be repeated, else zeros."""
     item = item_size(tile)
     first = job.first_tile * lane_count(tile)
@@ -333,12 +333,12 @@ def run_job(tile, job, x, y):
         count = min(job.chunk, job.steps - done)
         packed *= job.keeps  # a tape goes on, other chunks take the place of the one before
         z, times = job.z + packed * row_bytes, job.times + 8 * packed
-        total = _pack_inputs(tile, job, x, times, done, count, rows)
+        total = pack_inputs(tile, job, x, times, done, count, rows)
         prepare_x(tile, job, total)
         begin_chunk(tile, job, z, total)
         packed += total
         for step in range(done, done + count):
-            rows = _active(job, step, rows)
+            rows = active(job, step, rows)
             prepare_h(tile, job, at.h, rows)
             one_step(tile, job, step, z, times, rows, at, y)
             if projects(tile, job):
@@ -351,7 +351,7 @@ def run_job(tile, job, x, y):
         done += count
     end_products(tile, mode)
     if job.mask != 0 and job.y_step != 0:
-        _fill_masked(tile, job, y)
+        fill_masked(tile, job, y)
 
 
 @entry_point()

@@ -6,91 +6,14 @@ derivatives need.
 
 from collections import namedtuple
 
+from numbalstm.kernels.cpu.choosing import activate, with_slope
 from numbalstm.kernels.elementary import gated_tanh, sigmoid, tanh
-from numbalstm.kernels.families import FAMILIES
-from numbalstm.kernels.formulas import FORMULAS
-from numbalstm.kernels.linked import linked, overload, register_jitable
+from numbalstm.kernels.linked import linked, overload
 from numbalstm.kernels.memory import item_size, lane_count, load, load_integer, load_some, splat, store
 from numbalstm.kernels.simd import absolute, less, maximum, minimum, select
 
-
-def _leaf(formula, make):
-    """The end of a search by code: what `make` makes of one formula."""
-    one = make(formula)
-    if formula in FAMILIES.values():
-        return register_jitable(lambda code, x, alpha, beta: one(x, alpha, beta))
-    return register_jitable(lambda code, x, alpha, beta: one(x))
-
-
-def _pick(formulas, make):
-    """A function (code, x, alpha, beta) of what `make` makes of each formula, by halving: few calls inside each other.
-
-    Numba takes long to compile deep ones.
-    """
-    if len(formulas) == 1:
-        return _leaf(formulas[0], make)
-    middle = len(formulas) // 2
-    first = formulas[middle].code
-    below, above = _pick(formulas[:middle], make), _pick(formulas[middle:], make)
-
-    @register_jitable
-    def choose(code, x, alpha, beta):
-        if code < first:
-            return below(code, x, alpha, beta)
-        return above(code, x, alpha, beta)
-
-    return choose
-
-
-def _by_code(make):
-    """As `_pick` for all formulas; the default pair, the most frequent in variants, is asked for first."""
-    others = _pick(sorted({*FORMULAS.values(), *FAMILIES.values()}), make)
-    first, second = make(FORMULAS["sigmoid"]), make(FORMULAS["tanh"])
-    first_code, second_code = FORMULAS["sigmoid"].code, FORMULAS["tanh"].code
-
-    @register_jitable
-    def choose(code, x, alpha, beta):
-        if code == first_code:
-            return first(x)
-        if code == second_code:
-            return second(x)
-        return others(code, x, alpha, beta)
-
-    return choose
-
-
-def _with_slope(formula):
-    """The formula's value and derivative, from one evaluation where the value tells the derivative."""
-    value, derivative = formula.forward, formula.derivative
-
-    @register_jitable
-    def saturating(x):
-        v = value(x)
-        return v, v * (1.0 - v)
-
-    @register_jitable
-    def odd_and_saturating(x):
-        v = value(x)
-        return v, 1.0 - v * v
-
-    @register_jitable
-    def any_other(x):
-        return value(x), derivative(x)
-
-    @register_jitable
-    def of_family(x, alpha, beta):
-        return value(x, alpha, beta), derivative(x, alpha, beta)
-
-    if formula in FAMILIES.values():
-        return of_family
-    return {sigmoid: saturating, tanh: odd_and_saturating}.get(value, any_other)
-
-
 Spot = namedtuple("Spot", ("row", "time", "at", "left"))
 """Where a cell is: its row and timestep, its tile's first byte in a row of states, and how many units are left."""
-
-activate = _by_code(lambda formula: formula.forward)
-with_slope = _by_code(_with_slope)
 
 
 def projects(tile, job):
@@ -115,6 +38,40 @@ def adjoint(tile, job, spot, z, c, new_c, dh, dc):
     """
 
 
+# `update` in parts, for a cell whose output sees something else than its state
+
+
+def new_state(tile, job, spot, z, c):
+    """Return the new c before its zoneout, from the address of the sums and from c."""
+
+
+def output(tile, job, z, seen):
+    """Return the output, from what is left at the address of the sums and from what the output sees of the state."""
+
+
+def zoned(tile, job, spot, c, new_c, h, new_h):
+    """Return c and h after zoneout."""
+
+
+# `adjoint` in parts
+
+
+def h_zoned_adjoint(tile, job, spot, dh):
+    """Return the adjoints of the old h, as far as it bypasses the gates, and of the new one."""
+
+
+def c_zoned_adjoint(tile, job, spot, dc):
+    """Return the adjoints of the old c, as far as it bypasses the gates, and of the new one."""
+
+
+def output_adjoint(tile, job, z, seen, dh):
+    """Return the adjoints of the sum o and of what the output saw of the state, and the output."""
+
+
+def state_adjoint(tile, job, spot, z, c, ds, d_o):
+    """Return the adjoints of the sums i, f, g, of c and of the peepholes i, f, o, from those of new c and of sum o."""
+
+
 @linked
 def limited(x, limit):
     return minimum(maximum(x, -limit), limit)
@@ -137,8 +94,83 @@ def _peephole(tile, job, spot, gate):
     return load(tile, job.peephole + gate * job.state_row + spot.at)
 
 
+# ---- tanh and sigmoid
+
+
 @linked
-def _chosen_update(tile, job, spot, z, c, h):
+def _plain_state(tile, job, spot, z, c):
+    width = lane_count(tile) * item_size(tile)
+    return sigmoid(load(tile, z + width)) * c + gated_tanh(load(tile, z), load(tile, z + 2 * width))[0]
+
+
+@linked
+def _plain_output(tile, job, z, seen):
+    return gated_tanh(load(tile, z + 3 * lane_count(tile) * item_size(tile)), seen)[0]
+
+
+@linked
+def _taped_state(tile, job, spot, z, c):
+    width = lane_count(tile) * item_size(tile)
+    f = sigmoid(load(tile, z + width))
+    product, i, g = gated_tanh(load(tile, z), load(tile, z + 2 * width))
+    store(tile, z, i)
+    store(tile, z + width, f)
+    store(tile, z + 2 * width, g)
+    return f * c + product
+
+
+@linked
+def _plain_update(tile, job, spot, z, c, h):
+    new_c = _plain_state(tile, job, spot, z, c)
+    return new_c, _plain_output(tile, job, z, new_c)
+
+
+@linked
+def _taped_update(tile, job, spot, z, c, h):
+    new_c = _taped_state(tile, job, spot, z, c)
+    at = z + 3 * lane_count(tile) * item_size(tile)
+    new_h, o, _ = gated_tanh(load(tile, at), new_c)
+    store(tile, at, o)
+    return new_c, new_h
+
+
+@linked
+def _d_output(o, a, dh):
+    """The adjoints of the sum o and of what the output saw, from o and its activation."""
+    d_a = dh * o
+    return d_a * a * (1.0 - o), d_a * (1.0 - a * a)
+
+
+@linked
+def _plain_output_adjoint(tile, job, z, seen, dh):
+    m, o, a = gated_tanh(load(tile, z + 3 * lane_count(tile) * item_size(tile)), seen)
+    d_o, d_seen = _d_output(o, a, dh)
+    return d_o, d_seen, m
+
+
+@linked
+def _plain_state_adjoint(tile, job, spot, z, c, ds, d_o):
+    width = lane_count(tile) * item_size(tile)
+    i, f, g = load(tile, z), load(tile, z + width), load(tile, z + 2 * width)
+    d_i, d_f, d_g = ds * g * (i * (1.0 - i)), ds * c * (f * (1.0 - f)), ds * i * (1.0 - g * g)
+    nothing = splat(tile, 0.0)
+    return d_i, d_f, d_g, ds * f, nothing, nothing, nothing
+
+
+@linked
+def _plain_adjoint(tile, job, spot, z, c, new_c, dh, dc):
+    nothing = splat(tile, 0.0)
+    o = load(tile, z + 3 * lane_count(tile) * item_size(tile))
+    d_o, d_seen = _d_output(o, tanh(new_c), dh)
+    d_i, d_f, d_g, d_c, _, _, _ = _plain_state_adjoint(tile, job, spot, z, c, dc + d_seen, d_o)
+    return d_i, d_f, d_g, d_o, d_c, nothing, nothing, nothing, nothing, nothing
+
+
+# ---- activations that are chosen at run time
+
+
+@linked
+def _chosen_state(tile, job, spot, z, c):
     width = lane_count(tile) * item_size(tile)
     z_i, z_f, z_o = load(tile, z), load(tile, z + width), load(tile, z + 3 * width)
     if job.peephole != 0:
@@ -152,98 +184,128 @@ def _chosen_update(tile, job, spot, z, c, h):
     s = limited(f * c + i * g, job.cell_clip)
     if job.peephole != 0:
         z_o = z_o + _peephole(tile, job, spot, 2) * s
-    z_o = limited(z_o, job.gate_clip)
-    store(tile, z + 3 * width, z_o)
-    o = activate(job.o_activation, z_o, job.o_alpha, job.o_beta)
-    new_h = o * activate(job.h_activation, s, job.h_alpha, job.h_beta)
-    if job.c_zones != 0:
-        kept = kept_share(tile, job.c_zones, job.c_zone_step, spot)
-        s = kept * c + (1.0 - kept) * s
-    if job.h_zones != 0 and job.projection == 0:
-        kept = kept_share(tile, job.h_zones, job.h_zone_step, spot)
-        new_h = kept * h + (1.0 - kept) * new_h
-    return s, new_h
-
-
-@overload(update)
-def _update(tile, job, spot, z, c, h):
-    if tile.any_activation:
-        return lambda tile, job, spot, z, c, h: _chosen_update(tile, job, spot, z, c, h)
-
-    def fused(tile, job, spot, z, c, h):
-        width = lane_count(tile) * item_size(tile)
-        new_c = sigmoid(load(tile, z + width)) * c + gated_tanh(load(tile, z), load(tile, z + 2 * width))[0]
-        return new_c, gated_tanh(load(tile, z + 3 * width), new_c)[0]
-
-    def taped(tile, job, spot, z, c, h):
-        width = lane_count(tile) * item_size(tile)
-        f = sigmoid(load(tile, z + width))
-        product, i, g = gated_tanh(load(tile, z), load(tile, z + 2 * width))
-        new_c = f * c + product
-        new_h, o, _ = gated_tanh(load(tile, z + 3 * width), new_c)
-        store(tile, z, i)
-        store(tile, z + width, f)
-        store(tile, z + 2 * width, g)
-        store(tile, z + 3 * width, o)
-        return new_c, new_h
-
-    return taped if tile.tape else fused
+    store(tile, z + 3 * width, limited(z_o, job.gate_clip))
+    return s
 
 
 @linked
-def _chosen_adjoint(tile, job, spot, z, c, dh, dc):
-    width = lane_count(tile) * item_size(tile)
-    nothing = splat(tile, 0.0)
-    z_i, z_f, z_g = load(tile, z), load(tile, z + width), load(tile, z + 2 * width)
-    z_o = load(tile, z + 3 * width)
-    i, slope_i = with_slope(job.i_activation, z_i, job.i_alpha, job.i_beta)
-    f, slope_f = with_slope(job.f_activation, z_f, job.f_alpha, job.f_beta)
-    if job.coupled != 0:
-        f = 1.0 - i
-    g, slope_g = with_slope(job.g_activation, z_g, job.g_alpha, job.g_beta)
-    whole = f * c + i * g
-    s = limited(whole, job.cell_clip)
-    past_h, past_c, p_i, p_f, p_o = nothing, nothing, nothing, nothing, nothing
-    if job.h_zones != 0 and job.projection == 0:
-        kept = kept_share(tile, job.h_zones, job.h_zone_step, spot)
-        past_h, dh = kept * dh, (1.0 - kept) * dh
+def _chosen_output(tile, job, z, seen):
+    z_o = load(tile, z + 3 * lane_count(tile) * item_size(tile))
+    o = activate(job.o_activation, z_o, job.o_alpha, job.o_beta)
+    return o * activate(job.h_activation, seen, job.h_alpha, job.h_beta)
+
+
+@linked
+def _chosen_zoned(tile, job, spot, c, new_c, h, new_h):
     if job.c_zones != 0:
         kept = kept_share(tile, job.c_zones, job.c_zone_step, spot)
-        past_c, dc = kept * dc, (1.0 - kept) * dc
+        new_c = kept * c + (1.0 - kept) * new_c
+    if job.h_zones != 0 and job.projection == 0:
+        kept = kept_share(tile, job.h_zones, job.h_zone_step, spot)
+        new_h = kept * h + (1.0 - kept) * new_h
+    return new_c, new_h
+
+
+@linked
+def _chosen_update(tile, job, spot, z, c, h):
+    s = _chosen_state(tile, job, spot, z, c)
+    return _chosen_zoned(tile, job, spot, c, s, h, _chosen_output(tile, job, z, s))
+
+
+@linked
+def _chosen_h_zoned_adjoint(tile, job, spot, dh):
+    if job.h_zones == 0 or job.projection != 0:
+        return splat(tile, 0.0), dh
+    kept = kept_share(tile, job.h_zones, job.h_zone_step, spot)
+    return kept * dh, (1.0 - kept) * dh
+
+
+@linked
+def _chosen_c_zoned_adjoint(tile, job, spot, dc):
+    if job.c_zones == 0:
+        return splat(tile, 0.0), dc
+    kept = kept_share(tile, job.c_zones, job.c_zone_step, spot)
+    return kept * dc, (1.0 - kept) * dc
+
+
+@linked
+def _gates(tile, job, z):
+    """The gates i, f and g and their derivatives."""
+    width = lane_count(tile) * item_size(tile)
+    i, slope_i = with_slope(job.i_activation, load(tile, z), job.i_alpha, job.i_beta)
+    f, slope_f = with_slope(job.f_activation, load(tile, z + width), job.f_alpha, job.f_beta)
+    g, slope_g = with_slope(job.g_activation, load(tile, z + 2 * width), job.g_alpha, job.g_beta)
+    return i, 1.0 - i if job.coupled != 0 else f, g, slope_i, slope_f, slope_g
+
+
+@linked
+def _chosen_output_adjoint(tile, job, z, seen, dh):
+    z_o = load(tile, z + 3 * lane_count(tile) * item_size(tile))
     o, slope_o = with_slope(job.o_activation, z_o, job.o_alpha, job.o_beta)
-    a, slope_a = with_slope(job.h_activation, s, job.h_alpha, job.h_beta)
-    d_o = within(z_o, job.gate_clip, dh * a * slope_o)
-    dc = dc + dh * o * slope_a
+    a, slope_a = with_slope(job.h_activation, seen, job.h_alpha, job.h_beta)
+    return within(z_o, job.gate_clip, dh * a * slope_o), dh * o * slope_a, o * a
+
+
+@linked
+def _through_gates(tile, job, spot, z, c, gates, ds, d_o):
+    """`state_adjoint` from the gates and their derivatives."""
+    width = lane_count(tile) * item_size(tile)
+    i, f, g, slope_i, slope_f, slope_g = gates
+    nothing = splat(tile, 0.0)
+    p_i, p_f, p_o = nothing, nothing, nothing
+    whole = f * c + i * g
     if job.peephole != 0:
-        dc, p_o = dc + d_o * _peephole(tile, job, spot, 2), d_o * s
-    dc = within(whole, job.cell_clip, dc)
-    d_i, d_f = dc * g, dc * c
+        ds, p_o = ds + d_o * _peephole(tile, job, spot, 2), d_o * limited(whole, job.cell_clip)
+    ds = within(whole, job.cell_clip, ds)
+    d_i, d_f = ds * g, ds * c
     if job.coupled != 0:
         d_i, d_f = d_i - d_f, nothing
-    d_i = within(z_i, job.gate_clip, d_i * slope_i)
-    d_f = within(z_f, job.gate_clip, d_f * slope_f)
-    d_g = within(z_g, job.gate_clip, dc * i * slope_g)
-    past_c = past_c + dc * f
+    d_i = within(load(tile, z), job.gate_clip, d_i * slope_i)
+    d_f = within(load(tile, z + width), job.gate_clip, d_f * slope_f)
+    d_g = within(load(tile, z + 2 * width), job.gate_clip, ds * i * slope_g)
+    d_c = ds * f
     if job.peephole != 0:
-        past_c = past_c + d_i * _peephole(tile, job, spot, 0) + d_f * _peephole(tile, job, spot, 1)
+        d_c = d_c + d_i * _peephole(tile, job, spot, 0) + d_f * _peephole(tile, job, spot, 1)
         p_i, p_f = d_i * c, d_f * c
-    return d_i, d_f, d_g, d_o, past_c, past_h, p_i, p_f, p_o, o * a
+    return d_i, d_f, d_g, d_c, p_i, p_f, p_o
 
 
-@overload(adjoint)
-def _adjoint(tile, job, spot, z, c, new_c, dh, dc):
-    if tile.any_activation:
-        return lambda tile, job, spot, z, c, new_c, dh, dc: _chosen_adjoint(tile, job, spot, z, c, dh, dc)
+@linked
+def _chosen_state_adjoint(tile, job, spot, z, c, ds, d_o):
+    return _through_gates(tile, job, spot, z, c, _gates(tile, job, z), ds, d_o)
 
-    def fused(tile, job, spot, z, c, new_c, dh, dc):
-        width = lane_count(tile) * item_size(tile)
-        i, f = load(tile, z), load(tile, z + width)
-        g, o = load(tile, z + 2 * width), load(tile, z + 3 * width)
-        a = tanh(new_c)
-        d_a = dh * o
-        dc = dc + d_a * (1.0 - a * a)
-        d_i, d_f, d_g = dc * g * (i * (1.0 - i)), dc * c * (f * (1.0 - f)), dc * i * (1.0 - g * g)
-        nothing = splat(tile, 0.0)
-        return d_i, d_f, d_g, d_a * a * (1.0 - o), dc * f, nothing, nothing, nothing, nothing, nothing
 
-    return fused
+@linked
+def _chosen_adjoint(tile, job, spot, z, c, new_c, dh, dc):
+    gates = _gates(tile, job, z)
+    i, f, g, _, _, _ = gates
+    past_h, dh = _chosen_h_zoned_adjoint(tile, job, spot, dh)
+    past_c, dc = _chosen_c_zoned_adjoint(tile, job, spot, dc)
+    d_o, d_seen, m = _chosen_output_adjoint(tile, job, z, limited(f * c + i * g, job.cell_clip), dh)
+    d_i, d_f, d_g, d_c, p_i, p_f, p_o = _through_gates(tile, job, spot, z, c, gates, dc + d_seen, d_o)
+    return d_i, d_f, d_g, d_o, past_c + d_c, past_h, p_i, p_f, p_o, m
+
+
+# ---- which of them
+
+
+def _of_cell(part, plain, chosen, taped=None):
+    """Overload a part: tanh and sigmoid, with a tape where that differs, or activations chosen at run time."""
+
+    def choose(tile, *args):
+        if tile.any_activation:
+            return chosen.py_func
+        return taped.py_func if tile.tape and taped is not None else plain.py_func
+
+    overload(part, strict=False)(choose)
+
+
+_of_cell(update, _plain_update, _chosen_update, _taped_update)
+_of_cell(new_state, _plain_state, _chosen_state, _taped_state)
+_of_cell(output, _plain_output, _chosen_output)
+_of_cell(output_adjoint, _plain_output_adjoint, _chosen_output_adjoint)
+_of_cell(state_adjoint, _plain_state_adjoint, _chosen_state_adjoint)
+_of_cell(adjoint, _plain_adjoint, _chosen_adjoint)
+_of_cell(zoned, linked(lambda tile, job, spot, c, new_c, h, new_h: (new_c, new_h)), _chosen_zoned)
+_of_cell(h_zoned_adjoint, linked(lambda tile, job, spot, dh: (splat(tile, 0.0), dh)), _chosen_h_zoned_adjoint)
+_of_cell(c_zoned_adjoint, linked(lambda tile, job, spot, dc: (splat(tile, 0.0), dc)), _chosen_c_zoned_adjoint)

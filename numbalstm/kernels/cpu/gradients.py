@@ -43,7 +43,7 @@ def _gather(tile, jobs, workers, job, panel, bias, n):
 
 
 @linked
-def _add_peepholes(tile, jobs, workers, job, n):
+def add_peepholes(tile, jobs, workers, job, n):
     """The peephole gradients of one tile of units, in the order of B5."""
     width = lane_count(tile) * item_size(tile)
     for gate in range(3):
@@ -93,11 +93,38 @@ def _gather_gate(tile, jobs, workers, job, panel, bias, source_at):
 
 
 @linked
-def _add_by_gate(tile, jobs, workers, job):
+def add_gate(tile, job, gate, n, count, start, stop):
+    """The gradients of the blocks start to stop of one gate of `count` tiles from n on, whose dz the panel holds."""
     width, height, item = lane_count(tile) * item_size(tile), block_rows(tile), item_size(tile)
     x_blocks = blocks_of(tile, job.features)
-    blocks = x_blocks + blocks_of(tile, job.h_row // item)
-    tile_bytes = blocks * height * 4 * width
+    tile_bytes = (x_blocks + blocks_of(tile, job.h_row // item)) * height * 4 * width
+    for block in range(start, stop):
+        factors = job.x_factors if block < x_blocks else job.h_factors
+        left = job.left + block * job.left_block + (gate * (job.left_block // 4) if factors != 0 else 0)
+        target = job.gradient + n * tile_bytes + block * height * 4 * width + gate * width
+        gate_block(
+            tile,
+            height,
+            count,
+            left,
+            item,
+            height * item,
+            job.panel,
+            job.all_rows,
+            target,
+            4 * width,
+            tile_bytes,
+            target,
+            4 * width,
+            tile_bytes,
+            job.panel,
+        )
+
+
+@linked
+def _add_by_gate(tile, jobs, workers, job):
+    width = lane_count(tile) * item_size(tile)
+    blocks = blocks_of(tile, job.features) + blocks_of(tile, job.h_row // item_size(tile))
     for n in range(job.first_tile, job.last_tile, TOGETHER):
         count = min(TOGETHER, job.last_tile - n)
         for gate in range(4):
@@ -105,27 +132,7 @@ def _add_by_gate(tile, jobs, workers, job):
                 bias = job.bias_gradient + ((n + m) * 4 + gate) * width
                 at = gate * job.state_row + (n + m) * width
                 _gather_gate(tile, jobs, workers, job, job.panel + m * width, bias, at)
-            for block in range(blocks):
-                factors = job.x_factors if block < x_blocks else job.h_factors
-                left = job.left + block * job.left_block + (gate * (job.left_block // 4) if factors != 0 else 0)
-                target = job.gradient + n * tile_bytes + block * height * 4 * width + gate * width
-                gate_block(
-                    tile,
-                    height,
-                    count,
-                    left,
-                    item,
-                    height * item,
-                    job.panel,
-                    job.all_rows,
-                    target,
-                    4 * width,
-                    tile_bytes,
-                    target,
-                    4 * width,
-                    tile_bytes,
-                    job.panel,
-                )
+            add_gate(tile, job, gate, n, count, 0, blocks)
 
 
 @overload(add_products)
@@ -139,14 +146,20 @@ def _gradients_of_job(tile, jobs, workers, job):
     mode = flush_subnormals()
     if job.peephole != 0:
         for n in range(job.first_tile, job.last_tile):
-            _add_peepholes(tile, jobs, workers, job, n)
+            add_peepholes(tile, jobs, workers, job, n)
     add_products(tile, jobs, workers, job)
     if projects(tile, job):
-        group_bytes = 4 * lane_count(tile) * item_size(tile)
-        groups = (job.h_row + group_bytes - 1) // group_bytes
-        for group in range(job.worker, groups, workers):
-            _projection_gradients(tile, jobs, workers, job, group)
+        add_projection(tile, jobs, workers, job)
     restore_mode(mode)
+
+
+@linked
+def add_projection(tile, jobs, workers, job):
+    """dW of B5 for one worker's groups of four vectors of columns."""
+    group_bytes = 4 * lane_count(tile) * item_size(tile)
+    groups = (job.h_row + group_bytes - 1) // group_bytes
+    for group in range(job.worker, groups, workers):
+        _projection_gradients(tile, jobs, workers, job, group)
 
 
 @linked

@@ -22,7 +22,8 @@ FIELDS = (
     "x_high x_low x_high_scales x_low_scales h_narrow h_scales "  # left operands of eight or sixteen bits
     "registers "  # address of kernels.cpu.amx.configuration
     "repeat_last "  # masked steps repeat the last output instead of giving zeros
-    "barrier worker workers"  # shared flags (kernels.cpu.barrier), this worker's number, how many share the rows
+    "barrier worker workers "  # shared flags (kernels.cpu.barrier), this worker's number, how many share the rows
+    "norm"  # 0, or address of a record of kernels.cpu.norm_job
 ).split()
 CODES = (
     "i_activation f_activation g_activation o_activation h_activation "  # as in kernels.formulas and kernels.families

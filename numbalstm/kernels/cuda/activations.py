@@ -1,4 +1,4 @@
-"""The activations of `numbalstm.kernels.formulas` as device functions.
+"""The activations of `numbalstm.kernels.formulas` and `families` as device functions.
 
 A formula is not written again: its Python function is bound anew, its constants in the kernel's type (a Python float
 would make Numba compute in float64) and its elementary functions from CUDA's mathematical library.
@@ -14,6 +14,7 @@ import numpy as np
 from numbalstm.kernels import elementary, simd
 from numbalstm.kernels.cuda import ptx
 from numbalstm.kernels.cuda.kernel import device
+from numbalstm.kernels.families import FAMILIES
 from numbalstm.kernels.formulas import FORMULAS
 
 LOG2_E = np.float32(elementary.LOG2_E)
@@ -74,19 +75,26 @@ def fast_tanh(x):
 FAST = {"sigmoid": fast_sigmoid, "tanh": fast_tanh}
 
 
-def value(name: str, element: str, fast: bool = False) -> Any:
-    """Return the device function f(x) of a named activation, computing in float32 or float64.
+def value(activation: Any, element: str, fast: bool = False) -> Any:
+    """Return the device function f(x) of an activation, by its name or (name, alpha, beta), in float32 or float64.
 
     ``fast`` takes the short forms where there are such.
     """
-    if fast and name in FAST:
-        return FAST[name]
-    return _bound(FORMULAS[name].forward, np.dtype(element).type, {})
+    return FAST[activation] if fast and activation in FAST else _function(activation, "forward", element)
 
 
-def slope(name: str, element: str) -> Any:
-    """Return the device function f'(x) of a named activation."""
-    return _bound(FORMULAS[name].derivative, np.dtype(element).type, {})
+def slope(activation: Any, element: str) -> Any:
+    """Return the device function f'(x) of an activation."""
+    return _function(activation, "derivative", element)
+
+
+def _function(activation: Any, which: str, element: str) -> Any:
+    real = np.dtype(element).type
+    if isinstance(activation, str):
+        return _bound(getattr(FORMULAS[activation], which), real, {})
+    name, alpha, beta = activation
+    function, alpha, beta = _bound(getattr(FAMILIES[name], which), real, {}), real(alpha), real(beta)
+    return device(lambda x: function(x, alpha, beta))
 
 
 def _bound(function: Callable, real: type, known: dict[Callable, Any]) -> Any:

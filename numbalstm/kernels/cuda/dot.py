@@ -1,5 +1,6 @@
 """The tiled products inside the step kernels: plain CUDA, of any strides and any sizes, float32 or float64."""
 
+from functools import cache
 from typing import Any, NamedTuple
 
 from numba import cuda
@@ -81,6 +82,7 @@ def make_dot(element: str, tile: Tile, *, gates: int, left_gates: int, factors: 
     return dot
 
 
+@cache
 def make_product(element: str, tile: Tile = Tile()) -> Kernel:  # noqa: B008 - a tuple
     """Return the kernel C[m, n] = sum_k A[m, k] B[n, k] (+ bias[n]) (+ C[m, n]), every operand with strides of its own.
 

@@ -6,6 +6,7 @@ Either operand may be contiguous along k, or along its own axis: the forward pas
 Long k are cut into pieces whose parts `numbalstm.kernels.cuda.moves.make_column_sums` adds in their order.
 """
 
+from functools import cache
 from typing import Any
 
 from numba import cuda, float32, uint32
@@ -60,6 +61,7 @@ def make_fetch(k_fast: bool, wide: bool) -> Any:
     return fetch
 
 
+@cache
 def make_gemm(mode: str, a_k_fast: bool, a_wide: bool, b_k_fast: bool, b_wide: bool) -> Kernel:
     """Return a product kernel of one mode and layout.
 

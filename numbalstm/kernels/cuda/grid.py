@@ -9,11 +9,13 @@ A warp owns one unit: 4 gates x `rows` sums, its lanes split the source units, a
 one finished sum, the gates of a row on neighbouring lanes.
 """
 
+from functools import cache
+
 from numba import cuda, float32, uint32
 
 from numbalstm.kernels.cuda import activations
 from numbalstm.kernels.cuda import ptx as P
-from numbalstm.kernels.cuda.kernel import Kernel, device
+from numbalstm.kernels.cuda.kernel import Kernel, device, make_chain
 from numbalstm.kernels.cuda.options import WARPS, Options
 from numbalstm.kernels.cuda.step import make_clip, make_finish
 
@@ -40,23 +42,53 @@ def make_gate(options: Options, fast: bool):
     return of_gate
 
 
-def make_row_dot(size: int, rows: int):
-    """Return the device function that adds one lane's share of a row's four sums.
+def make_lane_cell(options: Options, fast: bool, spread: int):
+    """Return the device function of a unit whose gates are on four lanes, `spread` apart: all four get its results."""
+    of_gate = make_gate(options, fast)
+    act_o, act_c = (activations.value(name, "float32", fast) for name in options.activations[3:])
+    clip_gate, clip_cell = make_clip("float32", options.gate_clip), make_clip("float32", options.cell_clip)
+    peephole, coupled = options.peephole, options.coupled
 
-    Called with a literal row: the compiler unrolls loops of 128 multiply-adds, not of 1,024, and only what it unrolls
-    stays in registers.
+    @device
+    def cell(z, gate, lead, c, p_gate, p_o):
+        """Return the sum of this lane's gate with its peephole, the new c and the new h."""
+        if peephole:
+            z += p_gate * c
+        value = of_gate(clip_gate(z), gate)
+        i = cuda.shfl_sync(ALL, value, lead)
+        f = cuda.shfl_sync(ALL, value, lead + spread)
+        g = cuda.shfl_sync(ALL, value, lead + 2 * spread)
+        o = cuda.shfl_sync(ALL, value, lead + 3 * spread)
+        if coupled:
+            f = float32(1.0) - i
+        new_c = clip_cell(f * c + i * g)
+        if peephole:
+            if gate == 3:
+                z += p_o * new_c
+            o = act_o(clip_gate(cuda.shfl_sync(ALL, z, lead + 3 * spread)))
+        return z, new_c, o * act_c(new_c)
+
+    return cell
+
+
+def make_dots(size: int, rows: int, sums: int, sets: int = 1):
+    """Return the device function that adds one lane's share of the sums of all rows, so many for each.
+
+    `sets`: a row of h for all gates (1) or one for each (4). Row by row: the compiler unrolls loops of 128 multiply-adds,
+    not of 1,024, and only what it unrolls stays in registers.
     """
-    pieces = size // 128
+    pieces, each = size // 128, sums // sets
 
     @device
     def row_dot(w, shared, at, acc, row):
-        for j in range(pieces):
-            v = P.lds_v4(P.shared_address(shared, at + row * size + j * 128))
-            for g in range(4):
-                for q in range(4):
-                    acc[row * 4 + g] += w[(g * pieces + j) * 4 + q] * v[q]
+        for s in range(sets):
+            for j in range(pieces):
+                v = P.lds_v4(P.shared_address(shared, at + (row * sets + s) * size + j * 128))
+                for n in range(each):
+                    for q in range(4):
+                        acc[row * sums + n * sets + s] += w[((n * sets + s) * pieces + j) * 4 + q] * v[q]
 
-    return row_dot
+    return make_chain(row_dot, 0, rows)
 
 
 def make_reduction(sums: int, bit: int):
@@ -86,6 +118,7 @@ def make_reduction(sums: int, bit: int):
     return halve if half else gather
 
 
+@cache
 def make_grid(options: Options, size: int, rows: int, fast: bool = False, warps: int = WARPS) -> Kernel:
     """Return the forward kernel for `size` units (a multiple of 128, at most 1024) and 1, 2, 4 or 8 rows.
 
@@ -98,25 +131,9 @@ def make_grid(options: Options, size: int, rows: int, fast: bool = False, warps:
     weights, pairs, threads = 4 * size // 32, rows * size // 2, 32 * warps
     stages = sums.bit_length() - 1
     spread = 1 << (5 - stages)  # lanes that end with the same sum, and the distance of neighbouring gates
-    row_dot, of_gate, finish = make_row_dot(size, rows), make_gate(options, fast), make_finish(options)
-    reduced = make_reduction(sums, 16)
-    act_o, act_c = (activations.value(name, "float32", fast) for name in options.activations[3:])
-    clip_gate, clip_cell = make_clip("float32", options.gate_clip), make_clip("float32", options.cell_clip)
-    masked, record, peephole, coupled = options.masked, options.record, options.peephole, options.coupled
-
-    @device
-    def all_rows(w, shared, at, acc):
-        row_dot(w, shared, at, acc, 0)
-        if rows > 1:
-            row_dot(w, shared, at, acc, 1)
-        if rows > 2:
-            row_dot(w, shared, at, acc, 2)
-            row_dot(w, shared, at, acc, 3)
-        if rows > 4:
-            row_dot(w, shared, at, acc, 4)
-            row_dot(w, shared, at, acc, 5)
-            row_dot(w, shared, at, acc, 6)
-            row_dot(w, shared, at, acc, 7)
+    all_rows, reduced = make_dots(size, rows, 4), make_reduction(sums, 16)
+    cell, finish = make_lane_cell(options, fast, spread), make_finish(options)
+    masked, record, peephole = options.masked, options.record, options.peephole
 
     @device
     def receive(exchange, shared, at, tag, trouble, tid, batch, units):
@@ -176,23 +193,9 @@ def make_grid(options: Options, size: int, rows: int, fast: bool = False, warps:
             for a in range(sums):
                 acc[a] = float32(0.0)
             all_rows(w, shared, now + lane * 4, acc)
-            z = reduced(acc, lane) + x
-            if peephole:
-                z += p_gate * c
-            value = of_gate(clip_gate(z), gate)
-            i = cuda.shfl_sync(ALL, value, lead)
-            f = cuda.shfl_sync(ALL, value, lead + spread)
-            g = cuda.shfl_sync(ALL, value, lead + 2 * spread)
-            o = cuda.shfl_sync(ALL, value, lead + 3 * spread)
-            if coupled:
-                f = float32(1.0) - i
-            new_c = clip_cell(f * c + i * g)
-            if peephole:
-                if gate == 3:
-                    z += p_o * new_c
-                o = act_o(clip_gate(cuda.shfl_sync(ALL, z, lead + 3 * spread)))
+            z, new_c, new_h = cell(reduced(acc, lane) + x, gate, lead, c, p_gate, p_o)
             seen = masked and live and start + t > first[row]
-            h, out = finish(o * act_c(new_c), h, keep, seen, float32(0.0))
+            h, out = finish(new_h, h, keep, seen, float32(0.0))
             c = new_c if keep else c
             if not live:
                 h = float32(0.0)  # what others multiply with zeros must be finite

@@ -6,6 +6,8 @@ gathering dz would move four, and the weights are the slice that the forward ker
 `numbalstm.kernels.cuda.grid`.
 """
 
+from functools import cache
+
 from numba import cuda, float32, uint32
 
 from numbalstm.kernels.cuda import ptx as P
@@ -15,6 +17,7 @@ from numbalstm.kernels.cuda.options import WARPS, Options
 from numbalstm.kernels.cuda.step_backward import make_coefficients
 
 
+@cache
 def make_grid_backward(options: Options, size: int, rows: int, warps: int = WARPS) -> Kernel:
     """Return the backward kernel for `size` units (a multiple of 32 * warps) and at most `rows` rows.
 

@@ -61,6 +61,23 @@ def device(function: Callable) -> Any:
     return cuda.jit(device=True)(function)
 
 
+def make_chain(function: Any, start: int, stop: int, step: int = 1) -> Any:
+    """Return the device function that calls another for every number from start to stop, each as a constant.
+
+    Functions within functions: what no compiler has to unroll stays in registers.
+    """
+    if start >= stop:
+        return device(lambda w, source, at, acc: None)
+    rest = make_chain(function, start + step, stop, step)
+
+    @device
+    def link(w, source, at, acc):
+        function(w, source, at, acc, start)
+        rest(w, source, at, acc)
+
+    return link
+
+
 SCALARS = {"i": np.int32, "l": np.int64, "u": np.uint32}
 
 

@@ -1,5 +1,7 @@
 """Kernels that only move and add: the input into time-major order and back, and sums of columns."""
 
+from functools import cache
+
 from numba import cuda
 
 from numbalstm.kernels.cuda.kernel import ELEMENTS, Kernel
@@ -7,6 +9,7 @@ from numbalstm.kernels.cuda.kernel import ELEMENTS, Kernel
 THREADS = 256
 
 
+@cache
 def make_gather(element: str, masked: bool, factors: bool, threads: int = THREADS) -> Kernel:
     """Return the kernel that copies a sequence batch of any strides to a contiguous (T, B, F), in processing order.
 
@@ -31,6 +34,7 @@ def make_gather(element: str, masked: bool, factors: bool, threads: int = THREAD
     return Kernel("gather", (element, masked, factors, threads), gather, "RlllRlllRB", threads)
 
 
+@cache
 def make_scatter(element: str, factors: bool, add: bool, threads: int = THREADS) -> Kernel:
     """Return the kernel that copies, or adds, a contiguous (T, B, F) to an array of any strides.
 
@@ -53,11 +57,13 @@ def make_scatter(element: str, factors: bool, add: bool, threads: int = THREADS)
     return Kernel("scatter", (element, factors, add, threads), scatter, "RRllllllR", threads)
 
 
-def make_column_sums(element: str, weighted: bool, threads: int = THREADS) -> Kernel:
-    """Return the kernel that sums pieces of columns: out[piece, n] = sum over a piece's rows m of a[m, n] w[m, n / 4].
+@cache
+def make_column_sums(element: str, group: int, threads: int = THREADS) -> Kernel:
+    """Return the kernel of sums of columns in pieces: out[piece, n] = sum of a[m, n] w[m, n / group] over its rows m.
 
-    Arguments: a (M, N), weights (M, N / 4), out (pieces, N), M, N, rows of a piece. A block for `threads` columns of
-    one piece; a second launch over the result, unweighted and with one piece, makes the sums: always the same order.
+    Arguments: a (M, N), weights (M, N / group), not looked at with `group` 0, out (pieces, N), M, N, rows of a piece. A
+    block for `threads` columns of one piece; a second launch over the result, unweighted and with one piece, makes the
+    sums: always the same order.
     """
     real = ELEMENTS[element]
 
@@ -69,9 +75,9 @@ def make_column_sums(element: str, weighted: bool, threads: int = THREADS) -> Ke
             total = real(0.0)
             for row in range(piece * piece_rows, min(m, (piece + 1) * piece_rows)):
                 value = a[row * n + column]
-                if weighted:
-                    value *= weights[row * (n // 4) + column // 4]
+                if group:
+                    value *= weights[row * (n // group) + column // group]
                 total += value
             out[piece * n + column] = total
 
-    return Kernel("column_sums", (element, weighted, threads), column_sums, "RRRlll", threads)
+    return Kernel("column_sums", (element, group, threads), column_sums, "RRRlll", threads)

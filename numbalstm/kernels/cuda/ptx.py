@@ -74,6 +74,7 @@ def shared_address(typingctx, array, index):
 
 ex2_approx = inline("ex2.approx.ftz.f32 $0, $1;", "=f,f", [f32], [f32], pure=True)
 rcp_approx = inline("rcp.approx.ftz.f32 $0, $1;", "=f,f", [f32], [f32], pure=True)
+float_bits = inline("mov.b32 $0, $1;", "=r,f", [u32], [f32], pure=True)
 cvt_tf32 = inline("cvt.rna.tf32.f32 $0, $1;", "=r,f", [u32], [f32], pure=True)
 cvt_bf16x2 = inline("cvt.rn.bf16x2.f32 $0, $1, $2;", "=r,f,f", [u32], [f32, f32], pure=True)  # first: the upper half
 
@@ -94,11 +95,14 @@ mma_bf16 = inline(
 
 ld_v4 = inline("ld.global.v4.f32 {$0,$1,$2,$3}, [$4];", "=f,=f,=f,=f,l,~{memory}", [f32] * 4, [u64])
 lds_v4 = inline("ld.shared.v4.f32 {$0,$1,$2,$3}, [$4];", "=f,=f,=f,=f,r,~{memory}", [f32] * 4, [u32])
+sts_v4 = inline("st.shared.v4.f32 [$0], {$1,$2,$3,$4};", "r,f,f,f,f,~{memory}", [], [u32] + [f32] * 4)
+lds_v4u = inline("ld.shared.v4.u32 {$0,$1,$2,$3}, [$4];", "=r,=r,=r,=r,r,~{memory}", [u32] * 4, [u32])
 # the last argument is how many bytes to read; the rest of the 16, or 4, becomes zero
 cp_async16 = inline("cp.async.cg.shared.global [$0], [$1], 16, $2;", "r,l,r,~{memory}", [], [u32, u64, u32])
 cp_async4 = inline("cp.async.ca.shared.global [$0], [$1], 4, $2;", "r,l,r,~{memory}", [], [u32, u64, u32])
 cp_async_commit = inline("cp.async.commit_group;", "~{memory}")
 cp_async_wait0 = inline("cp.async.wait_group 0;", "~{memory}")
+cp_async_wait2 = inline("cp.async.wait_group 2;", "~{memory}")  # for all but the two newest groups
 ld_nc_v4 = inline("ld.global.nc.v4.f32 {$0,$1,$2,$3}, [$4];", "=f,=f,=f,=f,l", [f32] * 4, [u64])
 
 # ---- words that carry a value and the step it belongs to: one 8-byte store, so the reader needs no other flag
@@ -113,6 +117,11 @@ tag_value = inline("{ .reg .b32 hi; mov.b64 {$0, hi}, $1; }", "=f,l", [f32], [u6
 tag_step = inline("{ .reg .b32 lo; mov.b64 {lo, $0}, $1; }", "=r,l", [u32], [u64], pure=True)
 st_v4 = inline("st.global.v4.f32 [$0], {$1,$2,$3,$4};", "l,f,f,f,f,~{memory}", [], [u64] + [f32] * 4)
 ld_nc_v4u = inline("ld.global.nc.v4.u32 {$0,$1,$2,$3}, [$4];", "=r,=r,=r,=r,l", [u32] * 4, [u64])
+
+# ---- barriers of blocks on the whole GPU: a counter that each block adds to and one thread of each reads
+
+add_release = inline("red.release.gpu.global.add.u32 [$0], $1;", "l,r,~{memory}", [], [u64, u32])
+ld_acquire = inline("ld.acquire.gpu.global.u32 $0, [$1];", "=r,l,~{memory}", [u32], [u64])
 
 # ---- clusters: shared memory of other blocks, and stores that count their bytes at the receiver's barrier
 

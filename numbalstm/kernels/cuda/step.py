@@ -4,6 +4,8 @@ Arrays: xw (B, U, 4), the input's product and the bias, gates innermost; ut (U, 
 unit and gate; states c (B, U), h (B, P). Equations: `numbalstm.backends.reference`.
 """
 
+from functools import cache
+
 from numba import cuda
 
 from numbalstm.kernels.cuda import activations
@@ -42,12 +44,13 @@ def make_finish(options: Options):
     return finish
 
 
+@cache
 def make_step(options: Options, tile: Tile = Tile()) -> Kernel:  # noqa: B008 - a tuple
     """Return the kernel of a step: recurrent product, gates, c, and h with the output (h before its projection).
 
     Arguments: xw, ut, h and c before the step, c and h after it, output, its stride from row to row, whether to write
     it; mask of the step, first counted step of each row, number of the step; peepholes (3, U), factors of h, zoneout
-    factors of c and h; B, U, P.
+    factors of c and h; where to keep c before its zoneout, where that is asked for; B, U, P.
     """
     element, rows, columns = options.element, tile.rows, tile.columns
     real = ELEMENTS[element]
@@ -59,10 +62,11 @@ def make_step(options: Options, tile: Tile = Tile()) -> Kernel:  # noqa: B008 - 
     finish = make_finish(options)
     peephole, projection, coupled = options.peephole, options.projection, options.coupled
     masked, zoneout_c, zoneout_h, record = options.masked, *options.zoneout, options.record
+    keep_fresh = options.fresh
 
     def step(
         xw, ut, h_in, c_in, c_out, h_out, y, y_row, write, mask, first, t, peepholes, factors, zone_c, zone_h,
-        batch, units, width,
+        fresh, batch, units, width,
     ):  # fmt: skip
         acc = cuda.local.array(4, real)
         across = (units + columns - 1) // columns
@@ -88,6 +92,8 @@ def make_step(options: Options, tile: Tile = Tile()) -> Kernel:  # noqa: B008 - 
             if record:
                 xw[4 * at], xw[4 * at + 1] = z_i, z_f
                 xw[4 * at + 2], xw[4 * at + 3] = z_g, z_o
+            if keep_fresh:
+                fresh[at] = c
             if zoneout_c:
                 c = zone_c[at] * old + (real(1.0) - zone_c[at]) * c
             keep = not masked or mask[row] != 0
@@ -101,9 +107,10 @@ def make_step(options: Options, tile: Tile = Tile()) -> Kernel:  # noqa: B008 - 
                 if write:
                     y[row * y_row + unit] = out
 
-    return Kernel("step", (*options, *tile), step, "RRRRRRRliBIiRRRRiii", tile.threads)
+    return Kernel("step", (*options, *tile), step, "RRRRRRRliBIiRRRRRiii", tile.threads)
 
 
+@cache
 def make_project(options: Options, tile: Tile = Tile()) -> Kernel:  # noqa: B008 - a tuple
     """Return the kernel of a step's projection: h from the cell's output, and the step's output.
 

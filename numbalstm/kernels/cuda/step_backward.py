@@ -4,6 +4,8 @@ They take the gates' sums z (B, U, 4) that the forward pass recorded and the sta
 gates again: c is not kept twice. Equations: `numbalstm.backends.reference_backward`.
 """
 
+from functools import cache
+
 from numba import cuda
 
 from numbalstm.kernels.cuda import activations
@@ -27,8 +29,9 @@ def make_coefficients(options: Options):
     act_i, act_f, act_g, act_o, act_c = (activations.value(name, element) for name in options.activations)
     der_i, der_f, der_g, der_o, der_c = (activations.slope(name, element) for name in options.activations)
     clip_gate, clip_cell = make_clip(element, options.gate_clip), make_clip(element, options.cell_clip)
-    peephole, coupled, cell_clip = options.peephole, options.coupled, options.cell_clip is not None
-    within = make_within(element, options.gate_clip)
+    peephole, coupled = options.peephole, options.coupled
+    within, within_cell = make_within(element, options.gate_clip), make_within(element, options.cell_clip)
+    cell_clip = options.cell_clip is not None
 
     @device
     def coefficients(z_i, z_f, z_g, z_o, c_old, p_i, p_f, p_o):
@@ -50,7 +53,7 @@ def make_coefficients(options: Options):
         if peephole:
             to_c += to_o * p_o
             back += to_i * p_i + to_f * p_f
-        if cell_clip and c != free:
+        if cell_clip and within_cell(free) == real(0.0):
             to_i = to_f = to_g = back = real(0.0)
         return to_o, to_c, to_i, to_f, to_g, back
 
@@ -83,6 +86,12 @@ def make_cell_backward(options: Options):
     return backward
 
 
+@device
+def no_cell(z, at, c_old, dh, dc, zone, peepholes, unit, units, dz):
+    """Stand for the cell where another kernel goes through it."""
+    return dc
+
+
 def make_within(element: str, bound: float | None):
     """Return the slope of a clip: 0 at its ends and beyond, else 1."""
     real = ELEMENTS[element]
@@ -96,20 +105,21 @@ def make_within(element: str, bound: float | None):
     return within
 
 
+@cache
 def make_step_backward(options: Options, tile: Tile = Tile()) -> Kernel:  # noqa: B008 - a tuple
-    """Return the kernel that gathers the cotangent of h and, without a projection, goes through the cell.
+    """Return the kernel that gathers the cotangent of h and goes through the cell: unless something comes before that.
 
     Arguments: dz of the step after this one and whether there is one; ut; factors of h; dh that went past the steps
     behind (B, P), which is replaced; dy, its row stride, whether to add it; whether to go on after the gathering (else
     the sum is left in dh: the cotangent of the initial h); mask, first counted step, number of the step; zoneout
-    factors of c and h; z, c before the step, dc (replaced), peepholes, dz of this step; with a projection instead the
-    values before their clip and the cotangent of the projected h; B, U, P.
+    factors of c and h; z, c before the step, dc (replaced), peepholes, dz of this step; instead, with a projection or a
+    cell that takes whole rows, the values before their clip and the cotangent of h before its zoneout; B, U, P.
     """
     element, rows, columns = options.element, tile.rows, tile.columns
     real = ELEMENTS[element]
     dot = make_dot(element, tile, gates=4, left_gates=4, factors=False, depth_first=False)
-    cell, within = make_cell_backward(options), make_within(element, options.projection_clip)
-    factor_sets, projection, masked = options.factors, options.projection, options.masked
+    factor_sets, masked, split = options.factors, options.masked, options.projection or options.by_rows
+    within, cell = make_within(element, options.projection_clip), no_cell if split else make_cell_backward(options)
     zero_output, zoneout_c, zoneout_h = options.zero_output, *options.zoneout
     projection_clip = options.projection_clip is not None
 
@@ -148,7 +158,7 @@ def make_step_backward(options: Options, tile: Tile = Tile()) -> Kernel:  # noqa
             else:
                 passed[at] = real(0.0)
             if go_on:
-                if projection:
+                if split:
                     if projection_clip and keep:
                         dh *= within(values[at])
                     d_projected[at] = dh if keep else real(0.0)
@@ -163,6 +173,7 @@ def make_step_backward(options: Options, tile: Tile = Tile()) -> Kernel:  # noqa
     return Kernel("step_backward", (*options, *tile), step_backward, arguments, tile.threads)
 
 
+@cache
 def make_project_backward(options: Options, tile: Tile = Tile()) -> Kernel:  # noqa: B008 - a tuple
     """Return the kernel that goes from the cotangent of the projected h through projection and cell.
 
