@@ -74,8 +74,8 @@ def make_lane_cell(options: Options, fast: bool, spread: int):
 def make_dots(size: int, rows: int, sums: int, sets: int = 1):
     """Return the device function that adds one lane's share of the sums of all rows, so many for each.
 
-    `sets`: a row of h for all gates (1) or one for each (4). Row by row: the compiler unrolls loops of 128 multiply-adds,
-    not of 1,024, and only what it unrolls stays in registers.
+    `sets`: a row of h for all gates (1) or one for each (4). Row by row: the compiler unrolls loops of 128
+    multiply-adds, not of 1,024, and only what it unrolls stays in registers.
     """
     pieces, each = size // 128, sums // sets
 
