@@ -19,10 +19,10 @@ from numbalstm.kernels.cuda.cluster import make_cluster
 from numbalstm.kernels.cuda.cluster_backward import make_cluster_backward
 from numbalstm.kernels.cuda.cluster_simt import make_cluster_simt
 from numbalstm.kernels.cuda.dot import make_product
+from numbalstm.kernels.cuda.elementwise import make_elementwise, make_mask
 from numbalstm.kernels.cuda.gemm import MODES, make_gemm
 from numbalstm.kernels.cuda.grid import make_grid
 from numbalstm.kernels.cuda.grid_backward import make_grid_backward
-from numbalstm.kernels.cuda.elementwise import make_elementwise, make_mask
 from numbalstm.kernels.cuda.moves import THREADS, make_column_sums, make_gather, make_scatter
 from numbalstm.kernels.cuda.options import Options
 from numbalstm.kernels.cuda.step import make_project, make_step
@@ -63,7 +63,7 @@ def step_kernels(element):
     yield from (make_step_backward(plain), make_step_backward(full), make_step_backward(projected))
     yield from (make_product(element), make_gather(element, True, True), make_scatter(element, True, True))
     yield make_column_sums(element, 4)
-    yield from (make_elementwise(element, "mean"), make_elementwise(element, "quotient", 2.0))
+    yield from (make_elementwise(element, "mean"), make_elementwise(element, "quotient", 2.0), make_mask())
 
 
 def row_kernels(element):
