@@ -181,11 +181,14 @@ def test_cluster_kernels(capability, batch, units, mode, options, tmp_path):
 TILED = FULL._replace(factors=1)
 A100 = choice.Limits(AMPERE, 108, 166_912)
 TILES = [  # device, capability, batch, units, mode, options
-    (A100, AMPERE, 64, 512, "fp32", MASKED), (A100, AMPERE, 256, 512, "bf16", PLAIN),
-    (choice.H100, HOPPER, 32, 256, "tf32", PLAIN), (choice.H100, HOPPER, 64, 512, "fp32", PLAIN),
-    (choice.H100, HOPPER, 64, 1024, "fp32-fast", MASKED), (choice.H100, HOPPER, 256, 1024, "fp32", TILED),
-    (choice.H100, HOPPER, 256, 1024, "bf16", MASKED), (choice.H100, NEWEST, 64, 1024, "tf32", TILED),
+    (limits, capability, *case)
+    for limits, capability in ((A100, AMPERE), (choice.H100, HOPPER), (choice.H100, NEWEST))
+    for case in (
+        (32, 256, "tf32", PLAIN), (64, 512, "fp32", MASKED), (64, 1024, "tf32", TILED), (64, 1024, "bf16", MASKED),
+        (256, 1024, "fp32", TILED), (256, 1024, "bf16", PLAIN),
+    )
 ]  # fmt: skip
+TILES.append((choice.H100, HOPPER, 64, 1024, "fp32-fast", MASKED))
 
 
 @pytest.mark.parametrize(("limits", "capability", "batch", "units", "mode", "options"), TILES)

@@ -18,6 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "verify.py"
 def verify(monkeypatch):
     monkeypatch.setattr(mode, "_mode", "fp32")
     monkeypatch.setattr(mode, "_kernel", "auto")
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     spec = importlib.util.spec_from_file_location("verify", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -25,29 +26,29 @@ def verify(monkeypatch):
 
 
 def test_correctness_is_judged_against_float64(verify):
-    found = verify.correctness(SimulatedDevice(), "fp32", "grid", 3, 4, 3, 5, 1e-5)
+    found = verify.checks.correctness(SimulatedDevice(), "fp32", "grid", 3, 4, 3, 5, 1e-5)
     assert found["good"]
     assert {"kernel", "recurrent_kernel", "bias", "x", "forward"} <= set(found["masked"])
-    assert not verify.correctness(SimulatedDevice(), "fp32", "grid", 3, 4, 3, 5, 1e-12)["good"]
-    assert verify.worst(np.array([np.nan, 1.0]), np.ones(2)) == float("inf")
+    assert not verify.checks.correctness(SimulatedDevice(), "fp32", "grid", 3, 4, 3, 5, 1e-12)["good"]
+    assert verify.checks.worst(np.array([np.nan, 1.0]), np.ones(2)) == float("inf")
 
 
 def test_variants(verify):
-    assert verify.variants(SimulatedDevice())["good"]
+    assert verify.checks.variants(SimulatedDevice())["good"]
 
 
 def test_whole_rows(verify):
-    assert verify.whole_rows(SimulatedDevice())["good"]
+    assert verify.checks.whole_rows(SimulatedDevice())["good"]
 
 
 def test_checkpoints(verify):
-    assert verify.checkpoints(SimulatedDevice())["good"]
+    assert verify.checks.checkpoints(SimulatedDevice())["good"]
 
 
 def test_what_the_sanitizer_watches(verify, monkeypatch):
     monkeypatch.setattr(products, "product", product_by_numpy)
     device = SimulatedDevice(limits=choice.H100._replace(multiprocessors=5))
-    verify.small(device)
+    verify.checks.small(device)
     assert {"step", "grid", "cluster_simt", "cluster", "cluster_backward", "tiles"} <= set(device.launches)
 
 
@@ -56,20 +57,20 @@ def test_the_host_side(verify, driver, monkeypatch):
     monkeypatch.setattr(presence, "capability", lambda number: (8, 0))
     driver.device.properties.multiprocessor_count = 0  # room for the step kernels alone
     found = device.get()
-    monkeypatch.setattr(verify, "timed", lambda call, where: float(len([call(i) for i in range(3)])))
-    monkeypatch.setattr(verify, "per_call", lambda call, where: float(call() is None))
-    assert verify.stream_of_steps(found, [(2, 3, 4)], 3)["good"]
-    assert verify.layers_on_the_gpu(found, (2, 3, 2), 3)["good"]
-    told = verify.at_once(found, [("auto", 1, 3), ("step", 2, 3)], 3, 2)
+    monkeypatch.setattr(verify.timing, "timed", lambda call, where: float(len([call(i) for i in range(3)])))
+    monkeypatch.setattr(verify.timing, "per_call", lambda call, where: float(call() is None))
+    assert verify.timing.stream_of_steps(found, [(2, 3, 4)], 3)["good"]
+    assert verify.checks.layers_on_the_gpu(found, (2, 3, 2), 3)["good"]
+    told = verify.timing.at_once(found, [("auto", 1, 3), ("step", 2, 3)], 3, 2)
     assert told["good"]
     assert "launches 3" in verify.table({"at once": told})[0]
-    assert verify.memory(found)["good"]
+    assert verify.checks.memory(found)["good"]
 
 
 def test_compiling_ahead(verify, monkeypatch, capsys):
     monkeypatch.setattr(rehearsal, "build", lambda found, limits: None)
-    monkeypatch.setattr(verify, "CASES", verify.CASES[:1])
-    monkeypatch.setattr(verify, "CORRECTNESS", verify.CORRECTNESS[:2])
+    monkeypatch.setattr(verify.timing, "CASES", verify.timing.CASES[:1])
+    monkeypatch.setattr(verify.checks, "CORRECTNESS", verify.checks.CORRECTNESS[:2])
     monkeypatch.setattr(sys, "argv", ["verify.py", "--compile"])
     assert verify.main() == 0
     assert len(capsys.readouterr().out.splitlines()) == 3 * (2 + 3)
