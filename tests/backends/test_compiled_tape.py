@@ -176,6 +176,24 @@ def test_the_outputs_have_the_bits_of_inference(rng):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("rows", ["dense", "masked", "list"])
+def test_zoneout_has_the_bits_of_inference(rows, backwards, rng):
+    x, units = normal(rng, 7, 9, 4), 21
+    zones = tuple((rng.random((7, 9, units)) < 0.4).astype(float) for _ in range(2))
+    mask = rng.random((7, 9)) < 0.6 if rows == "masked" else None
+    if rows == "list":
+        lengths = rng.integers(0, 10, 7)
+        x, *zones = ([row[:n] for row, n in zip(part, lengths, strict=True)] for part in (x, *zones))
+    for variant in (Variant(zoneout=tuple(zones)), Variant(zoneout=(0.3, 0.1)), Variant(zoneout=(None, 0.2))):
+        asked = request(
+            x, weights(rng, 4, units, "float64"), mask=mask, go_backwards=backwards, threads=2, variant=variant
+        )
+        forward, _ = check(rng, asked)
+        for a, b in zip([*cpu.forward(asked).outputs], [*forward.outputs], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("rows", ["dense", "masked", "dropped"])
 @pytest.mark.parametrize("batch", [1, 7, 70])
 def test_threads_and_chunks_change_no_bit(batch, rows, rng, monkeypatch):
