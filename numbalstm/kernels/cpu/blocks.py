@@ -71,22 +71,28 @@ def _gate_block(which):
     return blocks
 
 
-_sums_block, _factors_block = _gate_block("start"), _gate_block("factors")
+def _of_tiles(block):
+    """A function of any 1 to 4 tiles from one of 1, 2 or 4."""
+
+    @linked
+    def blocks(tile, rows, tiles, a, lda, a_step, w, k, z, ldz, z_tile, other, other_row, other_tile, ahead):
+        done = 0
+        while done < tiles:  # three are a pair and one
+            count = tiles if tiles != 3 else 2 - done // 2
+            at, sums, there = (
+                w + done * lane_count(tile) * item_size(tile),
+                z + done * z_tile,
+                other + done * other_tile,
+            )
+            block(tile, rows, count, a, lda, a_step, at, k, sums, ldz, z_tile, there, other_row, other_tile, ahead)
+            done += count
+
+    return blocks
 
 
-@linked
-def gate_block(tile, rows, tiles, a, lda, a_step, w, k, z, ldz, z_tile, start, start_row, start_tile, ahead):
-    """z[r, n] = start[r, n] + a[r, :k] @ w[n] for one gate of 1 to 4 tiles and r < rows <= tile.rows.
-
-    w holds [k][4]; a_step is from one k of a to the next. Strides are in bytes. Fetches k lines from `ahead` on.
-    """
-    done = 0
-    while done < tiles:  # three are a pair and one
-        count = tiles if tiles != 3 else 2 - done // 2
-        at = w + done * lane_count(tile) * item_size(tile)
-        sums, begin = z + done * z_tile, start + done * start_tile
-        _sums_block(tile, rows, count, a, lda, a_step, at, k, sums, ldz, z_tile, begin, start_row, start_tile, ahead)
-        done += count
+# z[r, n] = start[r, n] + a[r, :k] @ w[n], or z[r, n] += factors[r, n] * (a[r, :k] @ w[n]), for one gate of 1 to 4 tiles
+# and r < rows <= tile.rows; w holds [k][4], a_step is from one k of a to the next. Fetches k lines from `ahead` on.
+gate_block, _factor_block = _of_tiles(_gate_block("start")), _of_tiles(_gate_block("factors"))
 
 
 @linked
@@ -108,14 +114,8 @@ def factor_panel(tile, rows, tiles, a, lda, w, k, z, ldz, factors, factor_row):
     """z[r, n] += factors[r, n] * (a[r, :k] @ w[n]) for one gate of 1 to 4 tiles side by side, and any rows."""
     item, width = item_size(tile), lane_count(tile) * item_size(tile)
     for r in range(0, rows, block_rows(tile)):
-        height = min(block_rows(tile), rows - r)
-        done = 0
-        while done < tiles:
-            count = tiles if tiles != 3 else 2 - done // 2
-            at, sums, f = w + done * width, z + r * ldz + done * width, factors + r * factor_row + done * width
-            here = a + r * lda
-            _factors_block(tile, height, count, here, lda, item, at, k, sums, ldz, width, f, factor_row, width, at)
-            done += count
+        height, here, sums, there = min(block_rows(tile), rows - r), a + r * lda, z + r * ldz, factors + r * factor_row
+        _factor_block(tile, height, tiles, here, lda, item, w, k, sums, ldz, width, there, factor_row, width, w)
 
 
 @intrinsic

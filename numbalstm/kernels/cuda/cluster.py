@@ -16,6 +16,7 @@ from numbalstm.kernels.cuda import ptx as P
 from numbalstm.kernels.cuda.cell import make_cell
 from numbalstm.kernels.cuda.kernel import Kernel, device, make_chain
 from numbalstm.kernels.cuda.options import WARPS, ClusterShape, Options
+from numbalstm.kernels.cuda.rounding import to_bf16, to_tf32
 from numbalstm.kernels.cuda.step import make_finish
 
 ALL = 0xFFFFFFFF
@@ -220,11 +221,10 @@ def fragments(tiles: np.ndarray, mode: str) -> np.ndarray:
 
     Values are rounded as the conversions of the device round.
     """
-    bits = np.ascontiguousarray(tiles, np.float32).view(np.uint32).astype(np.uint64)
     lane, count = np.arange(32), tiles.shape[2]
     g, q = lane >> 2, lane & 3
     if mode == "bf16":
-        half = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint32)
+        half = to_bf16(tiles)
         k = 16 * np.arange(count // 16)[:, None] + 2 * q
 
         def word(row, offset):
@@ -232,7 +232,7 @@ def fragments(tiles: np.ndarray, mode: str) -> np.ndarray:
 
         parts = [word(g, 0), word(g + 8, 0), word(g, 8), word(g + 8, 8)]
     else:
-        rounded = ((bits + 0x1000) & 0xFFFFE000).astype(np.uint32)
+        rounded = to_tf32(tiles)
         k = 8 * np.arange(count // 8)[:, None] + q
         parts = [rounded[:, g + 8 * (i & 1), k + 4 * (i >> 1)] for i in range(4)]
     return np.ascontiguousarray(np.stack(parts, axis=-1))

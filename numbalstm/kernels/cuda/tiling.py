@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from numbalstm.kernels.cuda.rounding import to_bf16, to_tf32
+
 WARPS, LANES = 8, 32
 THREADS = WARPS * LANES
 WARP_SUMS = 1024  # of a warp at most: 32 a thread
@@ -129,13 +131,12 @@ class Tiling(NamedTuple):
 
 def rounded(values: np.ndarray, mode: str) -> np.ndarray:
     """Return float32 values (n, k) as the words that a mode multiplies, (n, k or k / 2), rounded as the device does."""
-    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     if mode == "tf32":
-        return (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
+        return to_tf32(values)
     if mode == "bf16":
-        half = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+        half = to_bf16(values)
         return half[:, ::2] | half[:, 1::2] << np.uint32(16)
-    return bits
+    return np.ascontiguousarray(values, np.float32).view(np.uint32)
 
 
 def packed(matrix: np.ndarray, tiling: Tiling, units: int, mode: str) -> np.ndarray:
